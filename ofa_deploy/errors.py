@@ -1,0 +1,116 @@
+"""Every error that ofa_deploy raises on purpose.
+
+::
+
+    OfaDeployError                 exit 1
+    ├── InputError                 the user's input or data is wrong
+    │   ├── UnknownNameError       no such space, device, metric, column, ... (lists the nearest)
+    │   ├── ConstraintError        the text of a constraint or budget does not parse
+    │   ├── FileFormatError        a file is damaged, inconsistent or of a newer schema
+    │   └── MismatchError          two things that belong to different spaces, runs or conditions
+    ├── MissingDependencyError     an optional package is absent (names the pip extra)
+    ├── BusyError                  another process holds the run folder
+    ├── StorageError               disk full, no permission
+    ├── TrainingDivergedError      the loss is NaN or infinite
+    ├── GateError                  an exported model does not do what its subnet does
+    ├── InfeasibleError            exit 3: no network meets the constraints
+    └── DeviceError                exit 4: a device or runtime failed
+        └── NoisyDeviceError       the device moved too much to be measured
+
+Messages are one line: what was expected, what was found, what to do.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "BusyError",
+    "ConstraintError",
+    "DeviceError",
+    "FileFormatError",
+    "GateError",
+    "InfeasibleError",
+    "InputError",
+    "MismatchError",
+    "MissingDependencyError",
+    "NoisyDeviceError",
+    "OfaDeployError",
+    "StorageError",
+    "TrainingDivergedError",
+    "UnknownNameError",
+]
+
+
+class OfaDeployError(Exception):
+    """Root of the tree; ``exit_code`` is what the command line returns for it."""
+
+    exit_code = 1
+
+
+class InputError(OfaDeployError):
+    """The user's input or data is wrong."""
+
+
+class UnknownNameError(InputError):
+    """A name that is not in a closed set."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        listed = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+        super().__init__(f"unknown {kind} {name!r}; {listed}{f' ({hint})' if hint else ''}")
+
+
+class ConstraintError(InputError):
+    """The text of a constraint does not parse."""
+
+
+class FileFormatError(InputError):
+    """A file is unreadable, truncated, inconsistent or of a newer schema."""
+
+
+class MismatchError(InputError):
+    """Two things that belong to different spaces, runs or conditions."""
+
+
+class MissingDependencyError(OfaDeployError):
+    """An optional package is absent."""
+
+
+class BusyError(OfaDeployError):
+    """Another process holds the run folder."""
+
+
+class StorageError(OfaDeployError):
+    """The disk is full, or a path cannot be written."""
+
+
+class TrainingDivergedError(OfaDeployError):
+    """The loss is NaN or infinite."""
+
+
+class GateError(OfaDeployError):
+    """An exported model does not do what its subnet does."""
+
+
+class InfeasibleError(OfaDeployError):
+    """No network meets the constraints.
+
+    ``reachable`` maps each constrained metric to its (least, greatest) value in the space.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, reachable: dict[str, tuple[float, float]]) -> None:
+        super().__init__(message)
+        self.reachable = reachable
+
+
+class DeviceError(OfaDeployError):
+    """A device or runtime failed."""
+
+    exit_code = 4
+
+
+class NoisyDeviceError(DeviceError):
+    """The device moved too much to be measured."""

@@ -1,0 +1,22 @@
+"""Search spaces, the networks in them and their building blocks. Torch-free."""
+
+from ofa_deploy.space.arch import Arch, Cost
+from ofa_deploy.space.block import Block, make_divisible
+from ofa_deploy.space.catalog import get_space, space_names
+from ofa_deploy.space.search_space import Gene, Head, Population, SearchSpace, Slot, Stage, Stem
+
+__all__ = [
+    "Arch",
+    "Block",
+    "Cost",
+    "Gene",
+    "Head",
+    "Population",
+    "SearchSpace",
+    "Slot",
+    "Stage",
+    "Stem",
+    "get_space",
+    "make_divisible",
+    "space_names",
+]

@@ -1,0 +1,89 @@
+"""``Arch``: one subnet as a small frozen value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ofa_deploy.errors import FileFormatError
+
+__all__ = ["Arch", "Cost"]
+
+
+@dataclass(frozen=True)
+class Arch:
+    """One subnet of a space.
+
+    Only active blocks are listed, stage by stage, so equal networks are equal values. Fixed
+    stages of the space (those without a choice) do not appear.
+
+    Attributes:
+        resolution: height and width of the input image, in pixels.
+        depths: active blocks of each elastic stage.
+        kernels: depthwise kernel size of each active block.
+        expands: expansion ratio of each active block.
+        widths: choice index of each width gene, in spaces that have them.
+    """
+
+    resolution: int
+    depths: tuple[int, ...]
+    kernels: tuple[int, ...]
+    expands: tuple[float, ...]
+    widths: tuple[int, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able form, read back by ``from_dict``."""
+        value = {
+            "resolution": self.resolution,
+            "depths": list(self.depths),
+            "kernels": list(self.kernels),
+            "expands": list(self.expands),
+        }
+        return value | ({"widths": list(self.widths)} if self.widths else {})
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Arch":
+        """Read what ``to_dict`` wrote; whether a space has this arch is the space's to say.
+
+        Raises:
+            FileFormatError: if a field is missing or not a list of numbers.
+        """
+        try:
+            lists = {
+                name: tuple(_number(item) for item in value.get(name, ()))
+                for name in ("depths", "kernels", "expands", "widths")
+            }
+            return cls(resolution=int(_number(value["resolution"])), **lists)  # type: ignore[arg-type]
+        except (KeyError, TypeError) as error:
+            raise FileFormatError(
+                f"not an arch: {error}; expected the form of a subnet file"
+            ) from None
+
+    def __str__(self) -> str:
+        blocks = iter(zip(self.kernels, self.expands, strict=False))
+        stages = [
+            " ".join(f"k{k}e{e:g}" for k, e in (next(blocks, (0, 0)) for _ in range(depth)))
+            for depth in self.depths
+        ]
+        widths = f" w{','.join(map(str, self.widths))}" if self.widths else ""
+        return f"r{self.resolution}{widths} | " + " | ".join(stages)
+
+
+def _number(value: object) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is not a number")
+    return value
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs wherever it runs.
+
+    Attributes:
+        macs: multiply-accumulates for one image.
+        params: trained parameters.
+        peak_memory: most bytes of float32 activations alive at once, for one image.
+    """
+
+    macs: int
+    params: int
+    peak_memory: int

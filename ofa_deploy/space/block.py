@@ -1,0 +1,128 @@
+"""``Block``: the unit that cost, latency tables, graphs and reports all speak of."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+__all__ = ["ACTIVATIONS", "Block", "make_divisible"]
+
+ACTIVATIONS = ("none", "relu", "hswish")
+_BYTES = 4  # float32
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """Round channels to a multiple of ``divisor``, at most 10 % down (MobileNetV2's rule)."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One layer group of a lowered network, fully determined.
+
+    Kinds:
+        ``conv``: convolution, BN, activation.
+        ``mbconv``: [1x1 expansion], depthwise, [squeeze-excite], linear 1x1 projection, BN after
+            each convolution; there is no expansion when ``mid_channels == in_channels``.
+        ``classifier``: global average pool, [1x1 to ``mid_channels``, activation], linear.
+
+    Attributes:
+        size: height and width of the input, in pixels.
+        se: hidden units of the squeeze-excite, 0 without one.
+        residual: whether the input is added to the output.
+    """
+
+    kind: str
+    in_channels: int
+    out_channels: int
+    size: int
+    mid_channels: int = 0
+    kernel: int = 1
+    stride: int = 1
+    se: int = 0
+    activation: str = "none"
+    residual: bool = False
+
+    @cached_property
+    def key(self) -> str:
+        """The block's one name: equal keys are equal blocks."""
+        mid = f"-{self.mid_channels}" if self.mid_channels else ""
+        parts = [
+            self.kind,
+            f"{self.size}x{self.size}",
+            f"{self.in_channels}{mid}-{self.out_channels}",
+            f"k{self.kernel}" if self.kind != "classifier" else "",
+            f"s{self.stride}" if self.stride > 1 else "",
+            self.activation if self.activation != "none" else "",
+            f"se{self.se}" if self.se else "",
+            "res" if self.residual else "",
+        ]
+        return "_".join(part for part in parts if part)
+
+    @property
+    def expands(self) -> bool:
+        """Whether an mbconv has its 1x1 expansion."""
+        return self.mid_channels != self.in_channels
+
+    @property
+    def out_size(self) -> int:
+        """Height and width of the output (padding is kernel // 2)."""
+        return 1 if self.kind == "classifier" else -(-self.size // self.stride)
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of convolutions, SE and linear layers, for one image."""
+        area, out_area = self.size**2, self.out_size**2
+        match self.kind:
+            case "conv":
+                return self.in_channels * self.out_channels * self.kernel**2 * out_area
+            case "mbconv":
+                expansion = self.in_channels * self.mid_channels * area if self.expands else 0
+                depthwise = self.mid_channels * self.kernel**2 * out_area
+                projection = self.mid_channels * self.out_channels * out_area
+                return expansion + depthwise + 2 * self.mid_channels * self.se + projection
+            case _:
+                features = self.mid_channels or self.in_channels
+                hidden = self.in_channels * self.mid_channels
+                return hidden + features * self.out_channels
+
+    @cached_property
+    def params(self) -> int:
+        """Trained parameters: weights, biases, BN scales and shifts."""
+        match self.kind:
+            case "conv":
+                weights = self.in_channels * self.out_channels * self.kernel**2
+                return weights + 2 * self.out_channels
+            case "mbconv":
+                mid = self.mid_channels
+                expansion = (self.in_channels + 2) * mid if self.expands else 0
+                depthwise = (self.kernel**2 + 2) * mid
+                squeeze = 2 * mid * self.se + self.se + mid if self.se else 0
+                return expansion + depthwise + squeeze + (mid + 2) * self.out_channels
+            case _:
+                features = self.mid_channels or self.in_channels
+                return self.in_channels * self.mid_channels + (features + 1) * self.out_channels
+
+    @cached_property
+    def activation_bytes(self) -> int:
+        """The most bytes of float32 activations alive at once inside the block, for one image."""
+        area, out_area = self.size**2, self.out_size**2
+        source, target = self.in_channels * area, self.out_channels * out_area
+        if self.kind != "mbconv":
+            return _BYTES * (source + max(target, self.mid_channels))
+        wide, narrow = self.mid_channels * area, self.mid_channels * out_area
+        held = source if self.residual else 0
+        steps = [held + wide + narrow, held + narrow + target]
+        if self.expands:
+            steps.append(source + wide)
+        if self.se:
+            steps.append(held + 2 * narrow)
+        return _BYTES * max(steps)
+
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes of float32 activations and weights read or written once, for one image."""
+        area, out_area = self.size**2, self.out_size**2
+        values = self.in_channels * area + self.out_channels * out_area + self.params
+        if self.kind == "mbconv":
+            values += 2 * self.mid_channels * (out_area + (area if self.expands else 0))
+        return _BYTES * values

@@ -1,0 +1,32 @@
+"""The weight-shared supernet, subnets cut from it, BN recalibration."""
+
+from ofa_deploy.supernet.evaluate import batches, cut, to_tensor, top1
+from ofa_deploy.supernet.folding import folded_weights
+from ofa_deploy.supernet.layers import channels_last
+from ofa_deploy.supernet.storage import (
+    SubnetFile,
+    load_subnet,
+    load_tensors,
+    load_weights,
+    save_subnet,
+    save_tensors,
+)
+from ofa_deploy.supernet.supernet import Subnet, Supernet, recalibrate
+
+__all__ = [
+    "Subnet",
+    "SubnetFile",
+    "Supernet",
+    "batches",
+    "channels_last",
+    "cut",
+    "folded_weights",
+    "load_subnet",
+    "load_tensors",
+    "load_weights",
+    "recalibrate",
+    "save_subnet",
+    "save_tensors",
+    "to_tensor",
+    "top1",
+]

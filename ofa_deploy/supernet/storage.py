@@ -1,0 +1,136 @@
+"""Weights and subnets on disk: safetensors, bound by hash to the JSON that describes them."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from ofa_deploy._files import read_bytes, read_model, write_bytes, write_model
+from ofa_deploy.errors import FileFormatError, InputError
+from ofa_deploy.pareto import Candidate
+from ofa_deploy.space import SearchSpace
+from ofa_deploy.supernet.layers import channels_last
+from ofa_deploy.supernet.supernet import Subnet
+
+__all__ = [
+    "SubnetFile",
+    "load_subnet",
+    "load_tensors",
+    "load_weights",
+    "save_subnet",
+    "save_tensors",
+]
+
+_SUFFIX = ".subnet.json"
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """Write weights as safetensors; returns the file's SHA-256."""
+    data = save_safetensors({k: v.detach().contiguous() for k, v in tensors.items()}, metadata)
+    write_bytes(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def load_tensors(path: Path, *, sha256: str) -> dict[str, Tensor]:
+    """Read weights and check them against the hash that binds them.
+
+    Raises:
+        FileFormatError: if they are damaged or not the ones meant.
+    """
+    data = read_bytes(path)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise FileFormatError(
+            f"{path}: not the weights that were written with it (SHA-256 differs); "
+            "restore the file or make it anew"
+        )
+    try:
+        return load_safetensors(data)
+    except SafetensorError as error:
+        raise FileFormatError(f"{path}: unreadable weights ({error})") from None
+
+
+def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], where: Path) -> None:
+    """Load a complete set of weights.
+
+    Raises:
+        FileFormatError: listing keys that are missing, extra or of another shape.
+    """
+    own = module.state_dict()
+    missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    shapes = sorted(k for k in own.keys() & tensors.keys() if own[k].shape != tensors[k].shape)
+    if missing or extra or shapes:
+        raise FileFormatError(
+            f"{where}: weights do not fit: missing {missing[:5]}, extra {extra[:5]}, "
+            f"misshaped {shapes[:5]} (the first five of each)"
+        )
+    module.load_state_dict(tensors)
+
+
+class SubnetFile(BaseModel):
+    """``NAME.subnet.json``, beside ``NAME.safetensors``.
+
+    Attributes:
+        supernet_sha256: of the weights it was cut from.
+        data: what it was trained and evaluated on, and the options that load the same again.
+        calibration: training images whose statistics its BN took; 0 means none were taken.
+        candidate: arch, budget asked, metrics predicted and measured.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    schema_: Literal["subnet/1"] = Field("subnet/1", alias="schema")
+    space: dict[str, Any]
+    supernet_sha256: str
+    data: str
+    data_options: dict[str, int | None]
+    data_digest: str
+    classes: tuple[str, ...]
+    calibration: int = Field(ge=0)
+    candidate: dict[str, Any]
+    weights_sha256: str = ""
+
+    @property
+    def search_space(self) -> SearchSpace:
+        """The space that the subnet belongs to."""
+        return SearchSpace.from_dict(self.space)
+
+    @property
+    def network(self) -> Candidate:
+        """Arch and metrics."""
+        return Candidate.from_dict(self.candidate)
+
+
+def save_subnet(stem: Path, subnet: Subnet, record: SubnetFile) -> Path:
+    """Write the weights, then the file that binds them; returns the latter's path."""
+    sha256 = save_tensors(
+        stem.with_name(f"{stem.name}.safetensors"),
+        subnet.state_dict(),
+        {"space": record.search_space.name},
+    )
+    return write_model(
+        stem.with_name(f"{stem.name}{_SUFFIX}"),
+        record.model_copy(update={"weights_sha256": sha256}),
+    )
+
+
+def load_subnet(path: Path) -> tuple[Subnet, SubnetFile]:
+    """Read a subnet and its weights, in eval mode.
+
+    Raises:
+        InputError: if the name is not that of a subnet file, or a file is missing.
+        FileFormatError: if a file is damaged or the two do not belong together.
+    """
+    if not path.name.endswith(_SUFFIX):
+        raise InputError(f"{path}: expected a file NAME{_SUFFIX}")
+    record = read_model(path, SubnetFile, schema="subnet/1")
+    space = record.search_space
+    subnet = Subnet(space.lower(record.network.arch), space.bn_eps)
+    weights = path.with_name(path.name.removesuffix(_SUFFIX) + ".safetensors")
+    load_weights(subnet, load_tensors(weights, sha256=record.weights_sha256), weights)
+    return channels_last(subnet.eval()), record

@@ -1,0 +1,99 @@
+"""What a run folder keeps of a training run, and how it comes back.
+
+``state.pt`` (torch's own format, read with ``weights_only=True``) holds all that a resume needs;
+``supernet.safetensors`` the finished weights; ``metrics.csv`` one row an epoch; ``run.json`` what
+was asked for and what came out.
+"""
+
+import io
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from ofa_deploy._files import read_bytes, read_model, write_bytes
+from ofa_deploy.errors import FileFormatError, InputError
+from ofa_deploy.space import SearchSpace
+from ofa_deploy.supernet import Supernet, channels_last, load_tensors, load_weights
+from ofa_deploy.train.config import TrainConfig
+
+__all__ = ["RunFile", "load_state", "load_supernet", "save_state"]
+
+_STATE_SCHEMA = "training-state/1"
+
+
+class RunFile(BaseModel):
+    """``run.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    schema_: Literal["supernet-run/1"] = Field("supernet-run/1", alias="schema")
+    space: dict[str, Any]
+    config: TrainConfig
+    data: str
+    data_digest: str
+    data_options: dict[str, int | None]
+    classes: tuple[str, ...]
+    versions: dict[str, str]
+    weights_sha256: str | None = None
+    validation_top1: dict[str, float] = {}
+
+    @property
+    def search_space(self) -> SearchSpace:
+        """The space that was trained."""
+        return SearchSpace.from_dict(self.space)
+
+    @classmethod
+    def load(cls, run: Path) -> "RunFile":
+        """Read ``run/run.json``."""
+        if not (run / "run.json").exists():
+            raise InputError(
+                f"{run}: no training run there (no run.json); "
+                "train one with: ofa-deploy train --run NAME"
+            )
+        return read_model(run / "run.json", cls, schema="supernet-run/1")
+
+
+def save_state(path: Path, identity: str, state: dict[str, Any]) -> None:
+    """Write all that a resume needs."""
+    buffer = io.BytesIO()
+    torch.save({"schema": _STATE_SCHEMA, "identity": identity, **state}, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_state(path: Path, identity: str) -> dict[str, Any] | None:
+    """Read it back, or None when there is none or it belongs to other settings.
+
+    Raises:
+        FileFormatError: if the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(io.BytesIO(read_bytes(path)), weights_only=True, map_location="cpu")
+    except Exception as error:  # torch raises many kinds for a damaged file
+        reason = str(error).partition("\n")[0]
+        raise FileFormatError(
+            f"{path}: unreadable checkpoint ({reason}); delete it to train from the start"
+        ) from None
+    if not isinstance(state, dict) or state.get("schema") != _STATE_SCHEMA:
+        raise FileFormatError(f"{path}: expected a checkpoint of schema {_STATE_SCHEMA!r}")
+    return state if state.get("identity") == identity else None
+
+
+def load_supernet(run: Path) -> tuple[Supernet, RunFile]:
+    """The finished supernet of a run folder.
+
+    Raises:
+        InputError: if training has not finished.
+        FileFormatError: if a file is damaged or does not belong to the others.
+    """
+    record = RunFile.load(run)
+    if record.weights_sha256 is None:
+        raise InputError(
+            f"{run}: training has not finished; resume it with: ofa-deploy train --run {run}"
+        )
+    net = Supernet(record.search_space)
+    load_weights(net, load_tensors(run / "supernet.safetensors", sha256=record.weights_sha256), run)
+    return channels_last(net.eval()), record

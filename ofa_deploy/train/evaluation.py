@@ -1,0 +1,90 @@
+"""Measure the accuracy of many subnets of a trained supernet, resumably."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ofa_deploy._files import Journal
+from ofa_deploy._progress import SILENT, Progress
+from ofa_deploy.data import DataSplits
+from ofa_deploy.errors import MismatchError
+from ofa_deploy.space import Arch
+from ofa_deploy.supernet import Subnet, SubnetFile, Supernet, cut, top1
+from ofa_deploy.train.checkpoint import RunFile, load_supernet
+from ofa_deploy.train.memory import keep_freed_memory
+
+__all__ = ["Evaluator"]
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A trained supernet and the data it is judged on.
+
+    Attributes:
+        run: the run folder; finished evaluations are kept in its journal.
+    """
+
+    run: Path
+    net: Supernet
+    record: RunFile
+    data: DataSplits
+
+    @classmethod
+    def load(cls, run: Path, data: DataSplits) -> "Evaluator":
+        """Load a finished run.
+
+        Raises:
+            MismatchError: if ``data`` is not what the supernet was trained on.
+        """
+        net, record = load_supernet(run)
+        if data.digest != record.data_digest:
+            raise MismatchError(
+                f"{run}: trained on {record.data} ({record.data_digest}), but the data there is "
+                f"now {data.digest}; its images or their number have changed"
+            )
+        torch.set_num_threads(record.config.threads)
+        keep_freed_memory()
+        return cls(run, net, record, data)
+
+    def cut(self, arch: Arch) -> Subnet:
+        """A recalibrated copy of one subnet."""
+        return cut(self.net, arch, self.data.calibration(self.record.config.calibration))
+
+    def validate(self, archs: Sequence[Arch], *, progress: Progress = SILENT) -> list[float]:
+        """Top-1 of each subnet on the validation split, in percent.
+
+        Each subnet is evaluated once, however often it is asked for.
+        """
+        identity = {
+            "weights": self.record.weights_sha256,
+            "data": self.record.data_digest,
+            "calibration": self.record.config.calibration,
+        }
+        journal = Journal(self.run / "evaluations.jsonl", identity)
+        known = {Arch.from_dict(r["arch"]): float(r["top1"]) for r in journal.records}
+        wanted = list(dict.fromkeys(archs))
+        done = sum(arch in known for arch in wanted)
+        with progress.task("evaluate subnets", len(wanted), done=done) as task:
+            for arch in wanted:
+                if arch in known:
+                    continue
+                known[arch] = top1(self.cut(arch), self.data.validation, arch.resolution)
+                journal.append({"arch": arch.to_dict(), "top1": known[arch]})
+                task.advance(note=f"{known[arch]:.1f} %")
+        return [known[arch] for arch in archs]
+
+    def subnet_record(self, candidate: dict[str, object]) -> SubnetFile:
+        """The file that describes a subnet cut from this run."""
+        assert self.record.weights_sha256 is not None
+        return SubnetFile(
+            space=self.record.space,
+            supernet_sha256=self.record.weights_sha256,
+            data=self.record.data,
+            data_options=self.record.data_options,
+            data_digest=self.record.data_digest,
+            classes=self.record.classes,
+            calibration=self.record.config.calibration,
+            candidate=candidate,
+        )

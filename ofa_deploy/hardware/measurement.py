@@ -1,0 +1,54 @@
+"""``Measurement``: how long one thing took; ``Conditions``: what it was measured under."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Conditions", "Measurement"]
+
+
+class Conditions(BaseModel):
+    """What must agree for two measurements to be comparable.
+
+    Attributes:
+        device: the device id, as in ``devices/``.
+        processor: the model name that the device itself reports.
+        power_mode: where a device has several, such as Jetson's nvpmodel.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str
+    processor: str
+    runtime: str
+    runtime_version: str
+    precision: str = "fp32"
+    batch: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1)
+    power_mode: str = ""
+
+    def differences(self, other: "Conditions") -> list[str]:
+        """Which conditions differ, each as ``name (this, other)``."""
+        mine, theirs = self.model_dump(), other.model_dump()
+        return [f"{key} ({mine[key]}, {theirs[key]})" for key in mine if mine[key] != theirs[key]]
+
+
+class Measurement(BaseModel):
+    """Latency of one graph, in ms.
+
+    Attributes:
+        ms: the figure that tables and budgets speak of: the median of the ratios to a reference
+            graph timed in turns, times the reference's own 10th percentile. It is the latency of
+            a machine that does nothing else, and repeats best.
+        p10, p50, p90, p99: percentiles of the plain timings.
+        spread: relative range of ``ms`` over the measuring processes.
+        repeats: timed runs behind it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    ms: float = Field(gt=0)
+    p10: float = Field(gt=0)
+    p50: float = Field(gt=0)
+    p90: float = Field(gt=0)
+    p99: float = Field(gt=0)
+    spread: float = Field(ge=0)
+    repeats: int = Field(ge=1)

@@ -1,0 +1,14 @@
+"""Models of latency and accuracy, fitted to a few measurements. Torch-free."""
+
+from ofa_deploy.predict.accuracy import AccuracyModel, fit_accuracy, load_accuracy_model
+from ofa_deploy.predict.latency import HoldoutError, LatencyModel, fit_latency, latency_model
+
+__all__ = [
+    "AccuracyModel",
+    "HoldoutError",
+    "LatencyModel",
+    "fit_accuracy",
+    "fit_latency",
+    "latency_model",
+    "load_accuracy_model",
+]

@@ -1,0 +1,21 @@
+"""Measuring graphs on a device, and building latency tables. Torch-free."""
+
+from ofa_deploy.profiling.measure import REFERENCE, Subject, measure
+from ofa_deploy.profiling.protocol import Protocol
+from ofa_deploy.profiling.space_table import (
+    conditions_here,
+    network_subject,
+    profile_space,
+    reference_arch,
+)
+
+__all__ = [
+    "REFERENCE",
+    "Protocol",
+    "Subject",
+    "conditions_here",
+    "measure",
+    "network_subject",
+    "profile_space",
+    "reference_arch",
+]

@@ -1,0 +1,232 @@
+"""Measure graphs on this machine: worker processes, one after another, with a journal."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ofa_deploy._files import Journal, digest
+from ofa_deploy._progress import SILENT, Progress, Task
+from ofa_deploy.errors import DeviceError, InputError, NoisyDeviceError
+from ofa_deploy.hardware import Measurement
+from ofa_deploy.profiling.protocol import Protocol
+from ofa_deploy.runtimes import get_runtime
+
+__all__ = ["REFERENCE", "Subject", "measure"]
+
+REFERENCE = "reference"
+_CHUNK = 64  # subjects a process: bounds its memory and the time between two looks at the reference
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A graph to time, and the shape of its input."""
+
+    graph: onnx.ModelProto
+    shape: tuple[int, ...]
+
+
+def measure(
+    subjects: Mapping[str, Subject],
+    reference: Subject,
+    *,
+    runtime: str = "onnxruntime",
+    precision: str = "fp32",
+    threads: int = 1,
+    protocol: Protocol | None = None,
+    journal: Path | None = None,
+    progress: Progress = SILENT,
+    label: str = "measure",
+) -> dict[str, Measurement]:
+    """Time every subject in turns with ``reference``.
+
+    Args:
+        subjects: by name.
+        journal: a folder that keeps finished processes; a second call with the same subjects and
+            settings reuses them.
+
+    Returns:
+        A measurement a name, and the reference's own under ``REFERENCE``.
+
+    Raises:
+        NoisyDeviceError: if the reference kept moving.
+        DeviceError: if a worker process failed.
+    """
+    if not subjects:
+        raise InputError("nothing to measure")
+    protocol = protocol or Protocol()
+    bench = _Bench(runtime, threads, protocol, label, progress)
+    with tempfile.TemporaryDirectory(prefix="ofa-deploy-") as folder:
+        models = _write_models({**subjects, REFERENCE: reference}, Path(folder), runtime, precision)
+        names = list(subjects)
+        chunks = [names[i : i + _CHUNK] for i in range(0, len(names), _CHUNK)]
+        identity = {
+            "models": {name: model["sha256"] for name, model in models.items()},
+            "runtime": [runtime, get_runtime(runtime).version, precision, threads],
+            "protocol": asdict(protocol),
+        }
+        records = Journal(journal / f"{digest(identity)}.jsonl", identity) if journal else _Memory()
+        bench.run(chunks, models, records)
+    return _combine(names, records.records, protocol)
+
+
+class _Memory:
+    """A journal that is not kept."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+
+    def append(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+
+
+def _write_models(
+    subjects: Mapping[str, Subject], folder: Path, runtime: str, precision: str
+) -> dict[str, dict[str, Any]]:
+    engine = get_runtime(runtime)
+    models = {}
+    for position, (name, subject) in enumerate(subjects.items()):
+        artefact = engine.build(subject.graph, precision)
+        path = folder / f"{position}.model"
+        path.write_bytes(artefact)
+        models[name] = {
+            "path": str(path),
+            "shape": list(subject.shape),
+            "sha256": digest(artefact.hex()),
+        }
+    return models
+
+
+@dataclass(frozen=True)
+class _Bench:
+    runtime: str
+    threads: int
+    protocol: Protocol
+    label: str
+    progress: Progress
+
+    def run(
+        self,
+        chunks: Sequence[Sequence[str]],
+        models: Mapping[str, dict[str, Any]],
+        records: Journal | _Memory,
+    ) -> None:
+        """Run every (chunk, process) that the journal does not hold yet."""
+        wanted = [(c, p) for p in range(self.protocol.processes) for c in range(len(chunks))]
+        done = {(record["chunk"], record["process"]) for record in records.records}
+        rounds = self.protocol.rounds
+        with self.progress.task(self.label, len(wanted) * rounds, done=len(done) * rounds) as task:
+            for chunk, process in wanted:
+                if (chunk, process) in done:
+                    continue
+                job = self._job({name: models[name] for name in (*chunks[chunk], REFERENCE)})
+                answer = self._answer(job, task)
+                records.append({"chunk": chunk, "process": process, **answer})
+
+    def _job(self, models: Mapping[str, dict[str, Any]]) -> str:
+        return json.dumps(
+            {
+                "models": models,
+                "reference": REFERENCE,
+                "runtime": self.runtime,
+                "threads": self.threads,
+                "protocol": asdict(self.protocol),
+                "core": _last_core() if self.threads == 1 else None,
+            }
+        )
+
+    def _answer(self, job: str, task: Task) -> dict[str, Any]:
+        """Run one worker and follow its rounds."""
+        command = [sys.executable, "-m", "ofa_deploy.profiling.worker"]
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(self.threads),
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        }
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        ) as worker:
+            try:
+                assert worker.stdin is not None
+                worker.stdin.write(job)
+                worker.stdin.close()
+                answer = self._follow(_lines(worker), task)
+                complaint = worker.stderr.read() if worker.stderr else ""
+            except BaseException:
+                worker.kill()
+                raise
+        if worker.returncode or answer is None:
+            last = (complaint.strip().splitlines() or ["no message"])[-1]
+            raise DeviceError(f"a measuring process failed (exit {worker.returncode}): {last}")
+        return answer
+
+    def _follow(self, messages: Iterator[dict[str, Any]], task: Task) -> dict[str, Any] | None:
+        answer, seen = None, 0
+        for message in messages:
+            if "rounds" in message:
+                task.advance(message["rounds"] - seen)
+                seen = message["rounds"]
+            else:
+                answer = message
+        return answer
+
+
+def _lines(worker: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
+    assert worker.stdout is not None
+    for line in worker.stdout:
+        yield json.loads(line)
+
+
+def _last_core() -> int | None:
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    return max(os.sched_getaffinity(0))
+
+
+def _combine(
+    names: Sequence[str], records: Sequence[dict[str, Any]], protocol: Protocol
+) -> dict[str, Measurement]:
+    """Medians over processes; refuses a machine on which the reference would not stand still."""
+    rejected = sum(record["rejected"] for record in records)
+    if rejected >= len(records) * protocol.rounds * 0.8:
+        raise NoisyDeviceError(
+            f"too noisy to measure: the reference moved by more than {protocol.tolerance:.0%} in "
+            f"{rejected} of {rejected + len(records) * protocol.rounds} rounds; close other "
+            "programs or fix the clock rate, then run again"
+        )
+    results = [record["result"] for record in records]
+    reference_ms = float(np.median([result[""]["p10"] for result in results]))
+    taken = {
+        name: _measurement([r[name] for r in results if name in r], reference_ms) for name in names
+    }
+    own = _measurement([result[""] for result in results], reference_ms)
+    levels = np.array([result[""]["p10"] for result in results])
+    spread = float(np.ptp(levels) / np.median(levels))
+    return {**taken, REFERENCE: Measurement(**{**own.model_dump(), "spread": spread})}
+
+
+def _measurement(results: Sequence[dict[str, float]], reference_ms: float) -> Measurement:
+    ratios = np.array([result["ratio"] for result in results])
+    middle = float(np.median(ratios))
+    percentiles = {
+        name: float(np.median([result[name] for result in results]))
+        for name in ("p10", "p50", "p90", "p99")
+    }
+    return Measurement(
+        ms=middle * reference_ms,
+        spread=float(np.ptp(ratios)) / middle,
+        repeats=int(sum(result["runs"] for result in results)),
+        **percentiles,
+    )

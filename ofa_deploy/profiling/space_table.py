@@ -1,0 +1,169 @@
+"""From a space and a device to a latency table."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from ofa_deploy._progress import SILENT, Progress
+from ofa_deploy.errors import InputError
+from ofa_deploy.graph import build_empty, build_onnx
+from ofa_deploy.hardware import (
+    BlockEntry,
+    Conditions,
+    Device,
+    LatencyTable,
+    LoadMeter,
+    Measurement,
+    NetworkEntry,
+    processor_name,
+)
+from ofa_deploy.profiling.measure import Subject, measure
+from ofa_deploy.profiling.protocol import Protocol
+from ofa_deploy.runtimes import get_runtime
+from ofa_deploy.space import Arch, Block, SearchSpace
+
+__all__ = ["conditions_here", "network_subject", "profile_space", "reference_arch"]
+
+_EMPTY = "empty"
+
+
+def reference_arch(space: SearchSpace) -> Arch:
+    """The middle choice of every gene: what all measurements of a space are timed in turns with."""
+    row = np.array([[(len(gene.choices) - 1) // 2 for gene in space.genes]], np.int8)
+    return space.decode(space.mask_inactive(row))[0]
+
+
+def network_subject(space: SearchSpace, arch: Arch, *, batch: int = 1) -> Subject:
+    """A whole network with random weights, as something to time."""
+    return _subject(space.lower(arch), batch)
+
+
+def _subject(blocks: tuple[Block, ...], batch: int) -> Subject:
+    first = blocks[0]
+    return Subject(build_onnx(blocks), (batch, first.in_channels, first.size, first.size))
+
+
+def conditions_here(
+    device: Device, *, runtime: str, precision: str, batch: int, threads: int
+) -> Conditions:
+    """The conditions of a measurement on this machine.
+
+    Raises:
+        InputError: if the device does not offer the runtime or precision.
+    """
+    for kind, name, offered in (
+        ("runtime", runtime, device.runtimes),
+        ("precision", precision, device.precisions),
+    ):
+        if name not in offered:
+            raise InputError(
+                f"device {device.id} has no {kind} {name!r}; it offers: {', '.join(offered)}"
+            )
+    return Conditions(
+        device=device.id,
+        processor=processor_name(),
+        runtime=runtime,
+        runtime_version=get_runtime(runtime).version,
+        precision=precision,
+        batch=batch,
+        threads=threads,
+    )
+
+
+def profile_space(
+    space: SearchSpace,
+    device: Device,
+    *,
+    runtime: str = "onnxruntime",
+    precision: str = "fp32",
+    batch: int = 1,
+    threads: int = 1,
+    protocol: Protocol | None = None,
+    calibration: int = 16,
+    holdout: int = 24,
+    seed: int = 0,
+    journal: Path | None = None,
+    progress: Progress = SILENT,
+) -> LatencyTable:
+    """Measure every block of ``space``, and some whole networks, in turns with one reference.
+
+    Args:
+        calibration: whole networks that correct the sum of blocks; the smallest and the largest
+            are among them.
+        holdout: further, randomly drawn networks that only judge the result.
+        journal: a folder that keeps finished work, so that an interrupted run goes on.
+
+    Raises:
+        NoisyDeviceError: if the machine would not stand still.
+    """
+    if calibration < 4 or holdout < 4:
+        raise InputError("expected at least 4 calibration and 4 holdout networks")
+    protocol = protocol or Protocol()
+    conditions = conditions_here(
+        device, runtime=runtime, precision=precision, batch=batch, threads=threads
+    )
+    networks = _networks(space, calibration, holdout, seed)
+    blocks = {block.key: block for block in space.blocks()}
+    subjects = {
+        _EMPTY: Subject(build_empty(), (batch, 1)),
+        **{key: _subject((block,), batch) for key, block in blocks.items()},
+        **{
+            f"network {i}": network_subject(space, arch, batch=batch)
+            for i, (arch, _) in enumerate(networks)
+        },
+    }
+    meter = LoadMeter()
+    taken = measure(
+        subjects,
+        network_subject(space, reference_arch(space), batch=batch),
+        runtime=runtime,
+        precision=precision,
+        threads=threads,
+        protocol=protocol,
+        journal=journal,
+        progress=progress,
+        label=f"profile {len(blocks)} blocks, {len(networks)} networks",
+    )
+    return LatencyTable(
+        space=space.name,
+        fingerprint=space.fingerprint,
+        conditions=conditions,
+        protocol=asdict(protocol),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        other_load=round(meter.others(), 3),
+        empty_ms=taken[_EMPTY].ms,
+        blocks={key: _entry(b, taken[key], taken[_EMPTY].ms) for key, b in blocks.items()},
+        networks=tuple(
+            NetworkEntry(arch=arch.to_dict(), role=role, latency=taken[f"network {i}"])
+            for i, (arch, role) in enumerate(networks)
+        ),
+    )
+
+
+def _entry(block: Block, measured: Measurement, empty_ms: float) -> BlockEntry:
+    return BlockEntry(
+        ms=max(measured.ms - empty_ms, 1e-6),
+        spread=measured.spread,
+        count=measured.repeats,
+        macs=block.macs,
+        params=block.params,
+        bytes_moved=block.bytes_moved,
+    )
+
+
+def _networks(
+    space: SearchSpace, calibration: int, holdout: int, seed: int
+) -> list[tuple[Arch, str]]:
+    """Distinct networks and their roles, the same for the same seed."""
+    rng = np.random.default_rng([seed, 0xCA11])
+    drawn = [space.smallest, space.largest]
+    drawn += space.decode(space.sample(rng, 4 * (calibration + holdout)))
+    distinct = list(dict.fromkeys(drawn))[: calibration + holdout]
+    if len(distinct) < calibration + holdout:
+        raise InputError(
+            f"space {space.name} has too few networks for {calibration} calibration and "
+            f"{holdout} holdout ones"
+        )
+    return [(a, "calibration" if i < calibration else "holdout") for i, a in enumerate(distinct)]

@@ -1,0 +1,68 @@
+"""One measuring process: reads a job on stdin, times models, writes JSON lines on stdout.
+
+Run as ``python -m ofa_deploy.profiling.worker``. A process of its own for each repeat, since the
+layout of memory alone moves a process's timings by some percent.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ofa_deploy.profiling.protocol import Floats, Protocol, Timings, time_in_turns
+from ofa_deploy.runtimes import get_runtime
+
+__all__ = ["main", "summary"]
+
+
+def summary(timings: Timings) -> dict[str, dict[str, float]]:
+    """Per subject: the ratio to the reference and percentiles in ms; ``""`` is the reference."""
+    by_round = np.median(timings.reference, axis=1)
+    result = {"": _percentiles(timings.reference) | {"ratio": 1.0}}
+    for name, times in timings.subjects.items():
+        ratios = np.median(times, axis=1) / by_round
+        result[name] = _percentiles(times) | {"ratio": float(np.median(ratios))}
+    return result
+
+
+def _percentiles(times: Floats) -> dict[str, float]:
+    values = np.quantile(times, [0.1, 0.5, 0.9, 0.99])
+    names = ("p10", "p50", "p90", "p99")
+    return {name: float(v) for name, v in zip(names, values, strict=True)} | {"runs": times.size}
+
+
+def _pin(core: int | None) -> None:
+    if core is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})
+
+
+def _bound(path: str, shape: list[int], runtime: str, threads: int) -> Callable[[], None]:
+    session = get_runtime(runtime).load(Path(path).read_bytes(), threads=threads)
+    images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    call = session.bound(images)
+    call()
+    return call
+
+
+def main() -> None:
+    """Do the job that stdin describes."""
+    job = json.load(sys.stdin)
+    _pin(job["core"])
+    calls = {
+        name: _bound(model["path"], model["shape"], job["runtime"], job["threads"])
+        for name, model in job["models"].items()
+    }
+    reference = calls.pop(job["reference"])
+    for event in time_in_turns(reference, calls, Protocol(**job["protocol"])):
+        if isinstance(event, int):
+            print(json.dumps({"rounds": event}), flush=True)
+        else:
+            result = {"result": summary(event), "rejected": event.rejected}
+            print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Proof for the closed loop: cut, recalibrate, evaluate, export and measure candidates."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ofa_deploy._progress import SILENT, Progress
+from ofa_deploy.export.bundle import subnet_graph
+from ofa_deploy.hardware import Conditions
+from ofa_deploy.pareto import Candidate
+from ofa_deploy.profiling import Protocol, Subject, measure, network_subject, reference_arch
+from ofa_deploy.space import Arch
+from ofa_deploy.supernet import Subnet
+from ofa_deploy.train import Evaluator
+
+__all__ = ["DeviceExaminer"]
+
+
+@dataclass(frozen=True)
+class DeviceExaminer:
+    """Measures the very graphs that would ship, with trained weights.
+
+    Attributes:
+        conditions: those of the latency table that the candidates were searched with.
+        journal: a folder that keeps finished measurements.
+    """
+
+    evaluator: Evaluator
+    conditions: Conditions
+    protocol: Protocol
+    journal: Path | None = None
+    progress: Progress = SILENT
+
+    def __call__(self, archs: Sequence[Arch]) -> list[Mapping[str, float]]:
+        """Per network: ``top1`` on the validation split, ``latency`` and its percentiles in ms."""
+        if not archs:
+            return []
+        accuracies = self.evaluator.validate(archs, progress=self.progress)
+        space = self.evaluator.record.search_space
+        batch = self.conditions.batch
+        taken = measure(
+            {str(arch): self._subject(arch) for arch in archs},
+            network_subject(space, reference_arch(space), batch=batch),
+            runtime=self.conditions.runtime,
+            precision=self.conditions.precision,
+            threads=self.conditions.threads,
+            protocol=self.protocol,
+            journal=self.journal,
+            progress=self.progress,
+            label=f"measure {len(archs)} candidates",
+        )
+        return [
+            {
+                "top1": top1,
+                "latency": taken[str(arch)].ms,
+                "latency.p50": taken[str(arch)].p50,
+                "latency.p99": taken[str(arch)].p99,
+            }
+            for arch, top1 in zip(archs, accuracies, strict=True)
+        ]
+
+    def _subject(self, arch: Arch) -> Subject:
+        record = self.evaluator.subnet_record(Candidate(arch).to_dict())
+        graph = subnet_graph(self.cut(arch), record)
+        size = arch.resolution
+        return Subject(graph, (self.conditions.batch, 3, size, size))
+
+    def cut(self, arch: Arch) -> Subnet:
+        """The recalibrated subnet."""
+        return self.evaluator.cut(arch)

@@ -1,0 +1,82 @@
+"""How series look: colours that the colour-blind tell apart, and a marker for each as well.
+
+Colours: M. Okabe and K. Ito, "Color Universal Design" (2008), without its yellow and black, which
+vanish on white and on dark pages.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ofa_deploy.pareto import Candidate
+from ofa_deploy.report.series import Series, known
+from ofa_deploy.report.units import count
+
+__all__ = ["COLOURS", "MacsScale", "Style", "styles"]
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+# One more marker than colours, so that 42 labels differ in one or the other.
+_MARKERS = (
+    ("o", "circle"),
+    ("s", "square"),
+    ("^", "triangle-up"),
+    ("D", "diamond"),
+    ("v", "triangle-down"),
+    ("P", "cross"),
+    ("p", "pentagon"),
+)
+
+
+@dataclass(frozen=True)
+class Style:
+    """The looks of one label.
+
+    Attributes:
+        marker: matplotlib's name of the marker.
+        symbol: plotly's name of the same.
+    """
+
+    colour: str
+    marker: str
+    symbol: str
+
+
+def styles(series_list: Sequence[Series]) -> list[Style]:
+    """One style a series; series of one label share it."""
+    labels = list(dict.fromkeys(series.label for series in series_list))
+    return [_style(labels.index(series.label)) for series in series_list]
+
+
+def _style(index: int) -> Style:
+    marker, symbol = _MARKERS[index % len(_MARKERS)]
+    return Style(COLOURS[index % len(COLOURS)], marker, symbol)
+
+
+@dataclass(frozen=True)
+class MacsScale:
+    """Marker areas that rise linearly with MACs, over all the candidates of a report.
+
+    Attributes:
+        share: candidate to a number from 0 (fewest MACs) to 1 (most).
+        note: one line that tells a reader so; empty if MACs are unknown or all equal.
+    """
+
+    share: Callable[[Candidate], float]
+    note: str
+
+    @classmethod
+    def of(cls, series_list: Sequence[Series]) -> "MacsScale":
+        """The scale for these series."""
+        macs = {
+            candidate.arch: known(candidate, "macs")
+            for series in series_list
+            for candidate in series.front
+        }
+        values = [value for value in macs.values() if value is not None]
+        if len(values) < len(macs) or min(values) == max(values):
+            return cls(lambda candidate: 0.3, "")
+        low, high = min(values), max(values)
+        return cls(
+            lambda candidate: ((known(candidate, "macs") or low) - low) / (high - low),
+            f"larger marker: more MACs ({count(low)} to {count(high)})",
+        )

@@ -1,0 +1,174 @@
+"""The numbers of a report, written once: rows for files, and text tables to render anywhere."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict, cast
+
+from ofa_deploy.pareto import Candidate
+from ofa_deploy.report.series import LATENCY, TOP1, Series, check, known
+from ofa_deploy.report.units import UNKNOWN, count, interval, milliseconds, percent
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Row", "TextTable", "csv_text", "front_rows", "front_table", "rich_table"]
+
+
+class Row(TypedDict):
+    """One network of a report; None where a value is unknown.
+
+    Times in ms, accuracies in percent; ``measured_ms`` and ``top1`` are measurements.
+    """
+
+    series: str
+    budget: str
+    predicted_ms: float | None
+    low_ms: float | None
+    high_ms: float | None
+    measured_ms: float | None
+    top1_predicted: float | None
+    top1: float | None
+    macs: float | None
+    params: float | None
+    arch: str
+
+
+def front_rows(series_list: Sequence[Series], *, latency: str = LATENCY) -> list[Row]:
+    """One row for each network of each label, in the order of the series and their fronts.
+
+    Series of one label are merged, so a network predicted in one and measured in the other is one
+    row with both.
+
+    Raises:
+        InputError: if there is no series, or two have one name.
+    """
+    check(series_list)
+    merged: dict[tuple[str, object], Row] = {}
+    for series in series_list:
+        for candidate in series.front:
+            row = _row(series.label, candidate, latency)
+            before = merged.get((series.label, candidate.arch), row)
+            merged[series.label, candidate.arch] = _either(row, before)
+    labels = list(dict.fromkeys(series.label for series in series_list))
+    return sorted(merged.values(), key=lambda row: labels.index(row["series"]))
+
+
+def _row(label: str, candidate: Candidate, latency: str) -> Row:
+    low, high = candidate.intervals.get(latency, (None, None))
+    return Row(
+        series=label,
+        budget=candidate.budget,
+        predicted_ms=candidate.predicted.get(latency),
+        low_ms=low,
+        high_ms=high,
+        measured_ms=candidate.measured.get(latency),
+        top1_predicted=candidate.predicted.get(TOP1),
+        top1=candidate.measured.get(TOP1),
+        macs=known(candidate, "macs"),
+        params=known(candidate, "params"),
+        arch=str(candidate.arch),
+    )
+
+
+def _either(row: Row, other: Row) -> Row:
+    """``row``, with what it lacks taken from ``other``."""
+    own = {key: value for key, value in row.items() if value not in (None, "")}
+    return cast("Row", {**other, **own})
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """The rows as CSV with a heading; full precision, empty where unknown."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, Row.__annotations__, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table ready to render: every cell is text.
+
+    Attributes:
+        numeric: for each column, whether it holds numbers and is set flush right.
+        note: a line to set below it.
+    """
+
+    title: str
+    headers: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+_COLUMNS: tuple[tuple[str, bool, Callable[[Row], str]], ...] = (
+    ("Front", False, lambda row: row["series"]),
+    ("Budget", False, lambda row: row["budget"] or UNKNOWN),
+    (
+        "Predicted ms",
+        True,
+        lambda row: interval(row["low_ms"], row["predicted_ms"], row["high_ms"]),
+    ),
+    ("Measured ms", True, lambda row: milliseconds(row["measured_ms"])),
+    ("Predicted top-1 %", True, lambda row: percent(row["top1_predicted"])),
+    ("Measured top-1 %", True, lambda row: percent(row["top1"])),
+    ("MACs", True, lambda row: count(row["macs"])),
+    ("Params", True, lambda row: count(row["params"])),
+    ("Architecture", False, lambda row: row["arch"]),
+)
+
+
+def front_table(rows: Sequence[Row], *, title: str = "", arch: bool = True) -> TextTable:
+    """Rows as text, without columns that say nothing: one front's name, values known of none.
+
+    Args:
+        arch: whether to show the architectures, which need a wide page.
+    """
+    several = len({row["series"] for row in rows}) > 1
+    cells = {header: [text(row) for row in rows] for header, _, text in _COLUMNS}
+    kept = [
+        (header, numeric)
+        for header, numeric, _ in _COLUMNS
+        if {"Front": several, "Architecture": arch}.get(header, set(cells[header]) != {UNKNOWN})
+    ]
+    return TextTable(
+        title,
+        headers=tuple(header for header, _ in kept),
+        numeric=tuple(numeric for _, numeric in kept),
+        rows=tuple(zip(*(cells[header] for header, _ in kept), strict=True)),
+    )
+
+
+def rich_table(
+    rows: "Sequence[Row] | TextTable", *, title: str = "", arch: bool = False
+) -> "Table":
+    """A table for the terminal, of rows (with the architectures if ``arch``) or of any table."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = rows if isinstance(rows, TextTable) else front_table(rows, title=title, arch=arch)
+    # Text everywhere, since rich would read "latency[cpu]" as markup.
+    made = Table(
+        title=Text(table.title, "bold") if table.title else None,
+        caption=Text(table.note) if table.note else None,
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for header, numeric in zip(table.headers, table.numeric, strict=True):
+        made.add_column(
+            Text(header.replace(" ", "\n") if numeric else header),
+            justify="right" if numeric else "left",
+            vertical="top",
+            overflow="fold",
+            no_wrap=numeric,
+            min_width=None if numeric else 10,
+        )
+    for row in table.rows:
+        made.add_row(*map(Text, row))
+    return made

@@ -1,0 +1,62 @@
+"""Numbers as people read them, for every table, hover text and axis of a report."""
+
+from math import floor, isfinite, log10
+
+__all__ = ["UNKNOWN", "count", "interval", "metric", "milliseconds", "percent", "size"]
+
+UNKNOWN = "–"
+
+
+def milliseconds(value: float | None) -> str:
+    """Three significant digits, never in exponent form: ``0.0123``, ``4.56``, ``1234``."""
+    if value is None:
+        return UNKNOWN
+    if value == 0 or not isfinite(value):
+        return f"{value:g}"
+    rounded = float(f"{abs(value):.2e}")
+    decimals = max(0, 2 - floor(log10(rounded)))
+    return f"{value:.{decimals}f}"
+
+
+def interval(low: float | None, value: float | None, high: float | None) -> str:
+    """Milliseconds with the interval, where there is one: ``4.56 (4.31–4.80)``."""
+    if low is None or high is None:
+        return milliseconds(value)
+    return f"{milliseconds(value)} ({milliseconds(low)}–{milliseconds(high)})"
+
+
+def percent(value: float | None) -> str:
+    """Two decimals; the sign stands in the heading."""
+    return UNKNOWN if value is None else f"{value:.2f}"
+
+
+def count(value: float | None) -> str:
+    """Decimal multiples, as MACs and parameters are told: ``950``, ``412 k``, ``3.21 M``."""
+    if value is None:
+        return UNKNOWN
+    for factor, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= factor * 0.9995:
+            return f"{milliseconds(value / factor)}{suffix}"
+    return f"{value:.0f}"
+
+
+def size(value: float) -> str:
+    """Binary multiples of a byte: ``512 B``, ``24.0 KiB``, ``1.50 MiB``."""
+    for factor, suffix in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if abs(value) >= factor:
+            return f"{milliseconds(value / factor)} {suffix}"
+    return f"{value:.0f} B"
+
+
+def metric(name: str, value: float) -> str:
+    """A metric's value with its unit, by the metric's name."""
+    kind = name.partition("[")[0].partition(".")[0]
+    if kind == "latency":
+        return f"{milliseconds(value)} ms"
+    if kind == "energy":
+        return f"{milliseconds(value)} mJ"
+    if kind == "top1":
+        return f"{percent(value)} %"
+    if kind in ("macs", "params"):
+        return count(value)
+    return size(value) if kind == "peak_memory" else f"{value:g}"

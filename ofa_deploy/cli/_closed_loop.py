@@ -1,0 +1,86 @@
+"""Search, prove on this device, and keep the subnet that stands: shared by two commands."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ofa_deploy._progress import Progress
+from ofa_deploy.cli._workspace import load_evaluator
+from ofa_deploy.errors import MismatchError
+from ofa_deploy.export import DeviceExaminer
+from ofa_deploy.hardware import LatencyTable, load_device
+from ofa_deploy.predict import AccuracyModel, LatencyModel
+from ofa_deploy.profiling import Protocol, conditions_here
+from ofa_deploy.search import Constraint, Verified, search_verified
+from ofa_deploy.supernet import save_subnet
+from ofa_deploy.train import Evaluator
+
+__all__ = ["check_here", "prove", "prove_with"]
+
+PROTOCOL = Protocol()
+
+
+def check_here(table: LatencyTable) -> None:
+    """See that this machine is the one that the table speaks of.
+
+    Raises:
+        MismatchError: naming what differs.
+    """
+    c = table.conditions
+    here = conditions_here(
+        load_device(c.device),
+        runtime=c.runtime,
+        precision=c.precision,
+        batch=c.batch,
+        threads=c.threads,
+    )
+    if different := c.differences(here):
+        raise MismatchError(
+            f"the latency table does not speak of this machine (table, here): "
+            f"{', '.join(different)}; profile anew, or search with --no-verify"
+        )
+
+
+def prove(
+    run: Path,
+    table: LatencyTable,
+    accuracy: AccuracyModel,
+    latency: LatencyModel,
+    constraints: Sequence[Constraint],
+    seed: int,
+    name: str,
+    progress: Progress,
+) -> tuple[Verified, Path]:
+    """The most accurate subnet measured to meet the constraints, and its file."""
+    check_here(table)
+    evaluator = load_evaluator(run, progress)
+    return prove_with(evaluator, table, accuracy, latency, constraints, seed, name, progress)
+
+
+def prove_with(
+    evaluator: Evaluator,
+    table: LatencyTable,
+    accuracy: AccuracyModel,
+    latency: LatencyModel,
+    constraints: Sequence[Constraint],
+    seed: int,
+    name: str,
+    progress: Progress,
+) -> tuple[Verified, Path]:
+    """The same, with the run already loaded."""
+    examiner = DeviceExaminer(
+        evaluator, table.conditions, PROTOCOL, evaluator.run / "measurements", progress
+    )
+    found = search_verified(
+        evaluator.record.search_space,
+        examiner,
+        accuracy=accuracy,
+        latency=latency,
+        constraints=constraints,
+        seed=seed,
+    )
+    path = save_subnet(
+        evaluator.run / "subnets" / name,
+        evaluator.cut(found.best.arch),
+        evaluator.subnet_record(found.best.to_dict()),
+    )
+    return found, path

@@ -1,0 +1,202 @@
+"""How commands speak: data to stdout, progress and messages to stderr, errors in one line."""
+
+import csv
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from enum import StrEnum
+from typing import Annotated, Any, ParamSpec
+
+import typer
+from rich.console import Console
+
+from ofa_deploy._progress import SILENT, Progress, Task
+from ofa_deploy.errors import OfaDeployError
+
+__all__ = [
+    "FormatOption",
+    "OutputFormat",
+    "QuietOption",
+    "emit",
+    "guarded",
+    "next_steps",
+    "progress",
+    "say",
+    "wrote",
+]
+
+P = ParamSpec("P")
+_INTERRUPTED = 130
+_stderr = Console(stderr=True, highlight=False)
+_stdout = Console(highlight=False)
+
+
+class OutputFormat(StrEnum):
+    """How data is written to stdout."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+FormatOption = Annotated[
+    OutputFormat, typer.Option("--format", help="How to write the result to stdout.")
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress or messages, only the result and errors.")
+]
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn errors raised on purpose into one line on stderr and the exit code of their kind."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except OfaDeployError as error:
+            _stderr.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            _stderr.print("interrupted; run the same command again to go on where it stopped")
+            raise typer.Exit(_INTERRUPTED) from None
+
+    return run
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(" ".join(text.split()))
+
+
+def emit(rows: Sequence[Mapping[str, Any]], how: OutputFormat, *, title: str = "") -> None:
+    """Write rows of plain values to stdout."""
+    columns = list(rows[0]) if rows else []
+    if how is OutputFormat.json:
+        print(json.dumps(list(rows), indent=1, ensure_ascii=False))
+    elif how is OutputFormat.csv:
+        writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    else:
+        from rich.table import Table
+
+        table = Table(title=title or None, title_justify="left")
+        for column in columns:
+            numeric = all(isinstance(row[column], int | float | None) for row in rows)
+            table.add_column(
+                column.replace("_", " "), justify="right" if numeric else "left", overflow="fold"
+            )
+        for row in rows:
+            table.add_row(*(_escaped(_shown(value)) for value in row.values()))
+        _stdout.print(table)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}" if value < 10**6 else _with_unit(value)
+    return "" if value is None else str(value)
+
+
+def _with_unit(value: int) -> str:
+    unit, size = next(
+        ((unit, size) for unit, size in (("G", 10**9), ("M", 10**6)) if value >= size)
+    )
+    return f"{value / size:,.2f} {unit}" if value < 10**15 else f"{value:.2e}"
+
+
+def wrote(path: object, *, quiet: bool) -> None:
+    """Say what was written."""
+    if not quiet:
+        _stderr.print(f"wrote {_escaped(str(path))}", soft_wrap=True)
+
+
+def say(message: str, *, quiet: bool = False) -> None:
+    """A message on stderr."""
+    if not quiet:
+        _stderr.print(_escaped(message), soft_wrap=True)
+
+
+def next_steps(*commands: str, quiet: bool) -> None:
+    """Print the commands to try next."""
+    if quiet or not commands:
+        return
+    _stderr.print("next:")
+    for command in commands:
+        _stderr.print(f"  {_escaped(command)}", soft_wrap=True)
+
+
+def progress(quiet: bool) -> Progress:
+    """Bars on a terminal, a line now and then elsewhere, nothing when quiet."""
+    if quiet:
+        return SILENT
+    return _Bars() if _stderr.is_terminal else _Lines()
+
+
+class _Bars:
+    def task(self, description: str, total: int, *, done: int = 0) -> AbstractContextManager[Task]:
+        return self._task(description, total, done)
+
+    @contextmanager
+    def _task(self, description: str, total: int, done: int) -> Iterator[Task]:
+        from rich import progress as rich_progress
+
+        columns = (
+            rich_progress.TextColumn("{task.description}"),
+            rich_progress.BarColumn(bar_width=24),
+            rich_progress.MofNCompleteColumn(),
+            rich_progress.TimeElapsedColumn(),
+            rich_progress.TextColumn("left"),
+            rich_progress.TimeRemainingColumn(),
+            rich_progress.TextColumn("{task.fields[note]}", style="dim"),
+        )
+        with rich_progress.Progress(*columns, console=_stderr) as bars:
+            handle = bars.add_task(description, total=total, completed=done, note="")
+
+            class Bar:
+                def advance(self, steps: int = 1, note: str = "") -> None:
+                    bars.advance(handle, steps)
+                    if note:
+                        bars.update(handle, note=note)
+
+            yield Bar()
+
+    def say(self, message: str) -> None:
+        say(message)
+
+
+class _Lines:
+    """For logs: at most a line every ten seconds, and one at the end."""
+
+    _SECONDS = 10.0
+
+    def task(self, description: str, total: int, *, done: int = 0) -> AbstractContextManager[Task]:
+        return self._task(description, total, done)
+
+    @contextmanager
+    def _task(self, description: str, total: int, done: int) -> Iterator[Task]:
+        started = last = time.monotonic()
+        at, said, period = done, "", self._SECONDS
+
+        class Line:
+            def advance(self, steps: int = 1, note: str = "") -> None:
+                nonlocal at, last, said
+                at, said = at + steps, note or said
+                now = time.monotonic()
+                if now - last >= period and at > done:
+                    left = (now - started) / (at - done) * (total - at)
+                    say(f"{description}: {at}/{total}, {left:.0f} s left  {said}")
+                    last = now
+
+        yield Line()
+        if at > done:
+            say(f"{description}: {at}/{total} in {time.monotonic() - started:.0f} s  {said}")
+
+    def say(self, message: str) -> None:
+        say(message)

@@ -1,0 +1,79 @@
+"""What several commands need: the data of a run, the space that is meant, where tables go."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ofa_deploy._progress import SILENT, Progress
+from ofa_deploy.errors import InputError
+from ofa_deploy.space import Arch, SearchSpace, get_space
+
+if TYPE_CHECKING:
+    from ofa_deploy.data import DataSplits
+    from ofa_deploy.hardware import LatencyTable
+    from ofa_deploy.predict import AccuracyModel
+    from ofa_deploy.train import Evaluator
+
+__all__ = ["accuracy_model", "chosen_space", "load_evaluator", "run_data", "table_path"]
+
+
+def chosen_space(name: str | None, run: Path | None, classes: int | None = None) -> SearchSpace:
+    """The space of a training run, or one of the catalogue.
+
+    Raises:
+        InputError: if neither or both are given.
+    """
+    if (name is None) == (run is None):
+        raise InputError("expected either --space NAME or --run FOLDER, to know the space")
+    if run is not None:
+        from ofa_deploy.train import RunFile
+
+        return RunFile.load(run).search_space
+    assert name is not None
+    space = get_space(name)
+    return space if classes is None else space.with_classes(classes)
+
+
+def run_data(
+    data: str, options: Mapping[str, int | None], space: SearchSpace, progress: Progress = SILENT
+) -> "DataSplits":
+    """The data that a run or subnet file names."""
+    from ofa_deploy.data import load_data
+
+    settings = {name: value for name, value in options.items() if value is not None}
+    return load_data(data, size=space.resolutions[-1], progress=progress, **settings)
+
+
+def load_evaluator(run: Path, progress: Progress) -> "Evaluator":
+    """A finished training run with its data."""
+    from ofa_deploy.train import Evaluator, RunFile
+
+    record = RunFile.load(run)
+    return Evaluator.load(
+        run, run_data(record.data, record.data_options, record.search_space, progress)
+    )
+
+
+def table_path(table: "LatencyTable", out: Path | None) -> Path:
+    """Where a table is written: ``./latency_tables/DEVICE/…`` unless told otherwise."""
+    return out or Path("latency_tables") / table.conditions.device / table.file_name
+
+
+def accuracy_model(
+    evaluator: "Evaluator", subnets: int, seed: int, progress: Progress
+) -> "tuple[AccuracyModel, list[Arch], list[float]]":
+    """Fit an accuracy model on so many subnets of a run, evaluating those not known yet.
+
+    Returns:
+        The model, the subnets it learned from, and their top-1 in percent.
+    """
+    import numpy as np
+
+    from ofa_deploy.predict import fit_accuracy
+
+    space = evaluator.record.search_space
+    rng = np.random.default_rng([seed, 0xACC])
+    drawn = [space.smallest, space.largest, *space.decode(space.sample(rng, 4 * subnets))]
+    archs = list(dict.fromkeys(drawn))[:subnets]
+    top1 = evaluator.validate(archs, progress=progress)
+    return fit_accuracy(space, archs, top1), archs, top1

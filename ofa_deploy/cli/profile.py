@@ -1,0 +1,67 @@
+"""``ofa-deploy profile``: from a space and a device to a latency table."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ofa_deploy.cli._output import QuietOption, guarded, next_steps, progress, say, wrote
+
+__all__ = ["profile"]
+
+
+@guarded
+def profile(
+    space: Annotated[str | None, typer.Option(help="Search space to make the table for.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Or a training run, whose space it is.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Classes, with --space.")] = None,
+    device: Annotated[str, typer.Option(help="ofa-deploy devices lists them.")] = "local",
+    runtime: Annotated[str, typer.Option(help="Inference engine.")] = "onnxruntime",
+    precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
+    batch: Annotated[int, typer.Option(min=1, help="Images an inference.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads an inference.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="File to write.")] = None,
+    seed: Annotated[int, typer.Option(help="For drawing whole networks.")] = 0,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure every block of a space on a device, into a latency table.
+
+    Blocks and a few whole networks are timed in turns with a reference network, in several
+    processes. The whole networks correct the sum of blocks and tell how far it can be trusted;
+    that error is printed, and again whenever the table is used. Interrupt it whenever you like:
+    the same command goes on where it stopped.
+    """
+    from ofa_deploy._files import exclusive
+    from ofa_deploy.cli._workspace import chosen_space, table_path
+    from ofa_deploy.hardware import load_device
+    from ofa_deploy.predict import latency_model
+    from ofa_deploy.profiling import profile_space
+
+    chosen = chosen_space(space, run, classes)
+    target = load_device(device)
+    work = Path("latency_tables") / target.id / ".journal"
+    with exclusive(work):
+        table = profile_space(
+            chosen,
+            target,
+            runtime=runtime,
+            precision=precision,
+            batch=batch,
+            threads=threads,
+            seed=seed,
+            journal=work,
+            progress=progress(quiet),
+        )
+        path = table.save(table_path(table, out))
+        for file in work.glob("*.jsonl"):
+            file.unlink()
+    model = latency_model(chosen, table)
+    least, greatest = model.bounds()
+    say(f"latency reaches from {least:.3f} to {greatest:.3f} ms; {model.holdout}", quiet=quiet)
+    wrote(path, quiet=quiet)
+    asked = f"--constraint 'latency <= {(least + greatest) / 2:.2f} ms'"
+    next_steps(
+        f"ofa-deploy tables {path}",
+        f"ofa-deploy search --run {run or 'RUN'} --table {path} {asked}",
+        quiet=quiet,
+    )

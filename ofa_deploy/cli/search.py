@@ -1,0 +1,114 @@
+"""``ofa-deploy search``: the most accurate subnet within a budget."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ofa_deploy.cli._output import (
+    FormatOption,
+    OutputFormat,
+    QuietOption,
+    emit,
+    guarded,
+    next_steps,
+    progress,
+    say,
+    wrote,
+)
+
+if TYPE_CHECKING:
+    from ofa_deploy.pareto import ParetoFront
+
+__all__ = ["search"]
+
+
+@guarded
+def search(
+    run: Annotated[Path, typer.Option(help="A finished training run, evaluated (accuracy.onnx).")],
+    table: Annotated[Path, typer.Option(help="Latency table of the run's space.")],
+    constraint: Annotated[
+        list[str],
+        typer.Option(help="Such as 'latency <= 0.3 ms', 'macs <= 2M'; may be given repeatedly."),
+    ],
+    verify: Annotated[
+        bool, typer.Option(help="Cut, recalibrate, evaluate and measure the best candidates.")
+    ] = True,
+    name: Annotated[str, typer.Option(help="Stem of the files to write.")] = "best",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same answer.")] = 0,
+    output: FormatOption = OutputFormat.table,
+    quiet: QuietOption = False,
+) -> None:
+    """Find the most accurate subnet that meets every constraint, and prove that it does.
+
+    Writes RUN/fronts/NAME.front.json: every network worth choosing, predicted. With --verify the
+    best candidates are measured on this device and the most accurate one that was measured to fit
+    is written as RUN/subnets/NAME.subnet.json, with its weights. Exit 3 if nothing fits, with the
+    least and greatest value that can be reached.
+    """
+    from ofa_deploy._files import exclusive
+    from ofa_deploy.errors import InputError
+    from ofa_deploy.hardware import find_table
+    from ofa_deploy.pareto import ParetoFront
+    from ofa_deploy.predict import latency_model, load_accuracy_model
+    from ofa_deploy.search import FrontFile, parse_constraint
+    from ofa_deploy.search import search as find
+
+    if not (run / "accuracy.onnx").exists():
+        raise InputError(
+            f"{run}: no accuracy model (accuracy.onnx); make it with: ofa-deploy evaluate {run}"
+        )
+    accuracy = load_accuracy_model(run / "accuracy.onnx")
+    space = accuracy.space
+    profiled = find_table(str(table))
+    latency = latency_model(space, profiled)
+    asked = [parse_constraint(text) for text in constraint]
+    budgets = tuple(c.limit for c in asked if c.metric == "latency" and c.upper)
+    say(str(accuracy), quiet=quiet)
+    say(f"latency table: {latency.holdout}", quiet=quiet)
+
+    def save(kind: str, front: ParetoFront, stem: str) -> Path:
+        file = FrontFile.build(
+            run.name,
+            "measured" if kind == "measured" else "predicted",
+            space,
+            front,
+            conditions=profiled.conditions,
+            budgets=budgets,
+        )
+        return file.save(run / "fronts" / f"{stem}.front.json")
+
+    front = find(space, accuracy=accuracy, latency=latency, constraints=asked, seed=seed)
+    written = save("predicted", front, name)
+    if not verify:
+        _show(front, output)
+        wrote(written, quiet=quiet)
+        return
+    with exclusive(run):
+        from ofa_deploy.cli._closed_loop import prove
+
+        found, subnet = prove(run, profiled, accuracy, latency, asked, seed, name, progress(quiet))
+    measured = ParetoFront.of(found.examined)
+    also = save("measured", measured, f"{name}-measured")
+    _show(ParetoFront((found.best,)), output)
+    for path in (written, also, subnet):
+        wrote(path, quiet=quiet)
+    next_steps(
+        f"ofa-deploy export {subnet} --out bundles/{name}",
+        f"ofa-deploy compare {written} {also} --out report.html",
+        quiet=quiet,
+    )
+
+
+def _show(front: "ParetoFront", output: OutputFormat) -> None:
+    from ofa_deploy.report import Series, front_rows, rich_table
+
+    measured = all(candidate.measured for candidate in front)
+    kind: Literal["predicted", "measured"] = "measured" if measured else "predicted"
+    rows = front_rows([Series("search", front, kind)])
+    if output is OutputFormat.table:
+        from rich.console import Console
+
+        Console().print(rich_table(rows, arch=True))
+    else:
+        emit([dict(row) for row in rows], output)

@@ -60,6 +60,10 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except OfaDeployError as error:
             _stderr.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
             raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            _stderr.print(f"[bold red]error:[/] {_escaped(f'{where}{error.strerror or error}')}")
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             _stderr.print("interrupted; run the same command again to go on where it stopped")
             raise typer.Exit(_INTERRUPTED) from None

@@ -1,5 +1,6 @@
 """``ofa-deploy search``: the most accurate subnet within a budget."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,6 +20,7 @@ from ofa_deploy.cli._output import (
 
 if TYPE_CHECKING:
     from ofa_deploy.pareto import ParetoFront
+    from ofa_deploy.search import Constraint
 
 __all__ = ["search"]
 
@@ -62,7 +64,8 @@ def search(
     space = accuracy.space
     profiled = find_table(str(table))
     latency = latency_model(space, profiled)
-    asked = [parse_constraint(text) for text in constraint]
+    device = profiled.conditions.device
+    asked = [_on_device(parse_constraint(text), device) for text in constraint]
     budgets = tuple(c.limit for c in asked if c.metric == "latency" and c.upper)
     say(str(accuracy), quiet=quiet)
     say(f"latency table: {latency.holdout}", quiet=quiet)
@@ -98,6 +101,16 @@ def search(
         f"ofa-deploy compare {written} {also} --out report.html",
         quiet=quiet,
     )
+
+
+def _on_device(constraint: "Constraint", device: str) -> "Constraint":
+    """``latency[device]`` is the latency of the one table there is."""
+    from ofa_deploy.errors import UnknownNameError
+
+    metric, _, named = constraint.metric.rstrip("]").partition("[")
+    if named and named != device:
+        raise UnknownNameError("device", named, [device], hint="the table is of another")
+    return replace(constraint, metric=metric)
 
 
 def _show(front: "ParetoFront", output: OutputFormat) -> None:

@@ -16,12 +16,14 @@ __all__ = ["tables"]
 @guarded
 def tables(
     file: Annotated[Path | None, typer.Argument(help="A table; all are listed without.")] = None,
+    sort: Annotated[str, typer.Option(help="Column to sort by, greatest first.")] = "ms",
     output: FormatOption = OutputFormat.table,
 ) -> None:
     """List the latency tables at hand, or show the blocks of one with its conditions.
 
     ms is a block's latency beyond an empty graph's; gmacs_per_s says how well the device is used.
     """
+    from ofa_deploy.errors import UnknownNameError
     from ofa_deploy.hardware import LatencyTable, find_table, table_files
 
     if file is None:
@@ -31,14 +33,16 @@ def tables(
         emit(rows, output, title="latency tables")
         return
     table = find_table(str(file))
-    frame = table.to_frame().sort_values("ms", ascending=False)
     columns = ["block", "ms", "spread", "macs", "params", "bytes_moved", "gmacs_per_s"]
+    if sort not in columns:
+        raise UnknownNameError("column", sort, columns)
+    frame = table.to_frame().sort_values(sort, ascending=False)
     conditions = ", ".join(f"{k} {v}" for k, v in table.conditions.model_dump().items() if v)
     say(f"{table.space}: {conditions}; measured {table.date}, other load {table.other_load:.0%}")
     records: list[dict[str, object]] = [
         {str(key): value for key, value in row.items()} for row in frame[columns].to_dict("records")
     ]
-    emit(records, output, title=f"blocks, slowest first; {len(table.networks)} whole networks")
+    emit(records, output, title=f"blocks by {sort}; {len(table.networks)} whole networks")
 
 
 def _summary(path: Path, table: "LatencyTable") -> dict[str, object]:

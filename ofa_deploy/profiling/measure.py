@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -150,27 +151,37 @@ class _Bench:
             "OMP_NUM_THREADS": str(self.threads),
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
-        with subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        ) as worker:
+        with (
+            tempfile.TemporaryFile("w+") as complaints,
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                text=True,
+                env=environment,
+            ) as worker,
+        ):
             try:
-                assert worker.stdin is not None
-                worker.stdin.write(job)
-                worker.stdin.close()
-                answer = self._follow(_lines(worker), task)
-                complaint = worker.stderr.read() if worker.stderr else ""
+                answer = self._converse(worker, job, task)
             except BaseException:
                 worker.kill()
                 raise
+            worker.wait()
+            complaints.seek(0)
+            last = (complaints.read().strip().splitlines() or ["no message"])[-1]
         if worker.returncode or answer is None:
-            last = (complaint.strip().splitlines() or ["no message"])[-1]
             raise DeviceError(f"a measuring process failed (exit {worker.returncode}): {last}")
         return answer
+
+    def _converse(
+        self, worker: "subprocess.Popen[str]", job: str, task: Task
+    ) -> dict[str, Any] | None:
+        assert worker.stdin is not None
+        with suppress(BrokenPipeError):  # a worker that died says why on its stderr
+            worker.stdin.write(job)
+            worker.stdin.close()
+        return self._follow(_lines(worker), task)
 
     def _follow(self, messages: Iterator[dict[str, Any]], task: Task) -> dict[str, Any] | None:
         answer, seen = None, 0
@@ -186,7 +197,13 @@ class _Bench:
 def _lines(worker: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
     assert worker.stdout is not None
     for line in worker.stdout:
-        yield json.loads(line)
+        try:
+            message = json.loads(line)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):
+            raise DeviceError(f"a measuring process answered {line.strip()[:80]!r}, not a result")
+        yield message
 
 
 def _last_core() -> int | None:

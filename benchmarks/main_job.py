@@ -1,0 +1,154 @@
+"""Speed and accuracy of each part of the main job, on this machine.
+
+Prints: supernet training images/s (largest only, and a full DεpS step), table building time and
+entries, prediction error on random whole networks measured in the same run, search archs/s, and
+export time. Run it on an otherwise idle machine::
+
+    python benchmarks/main_job.py [--networks 50]
+"""
+
+import argparse
+import platform
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ofa_deploy.cost import AdditiveModel, macs_model
+from ofa_deploy.data import DataSplits, glyphs
+from ofa_deploy.graph import build_onnx
+from ofa_deploy.hardware import LatencyTable, load_device, processor_name
+from ofa_deploy.pareto import Candidate
+from ofa_deploy.predict import HoldoutError, fit_accuracy, fit_latency, latency_model
+from ofa_deploy.profiling import profile_space
+from ofa_deploy.search import search
+from ofa_deploy.space import SearchSpace, get_space
+from ofa_deploy.supernet import Supernet, cut, folded_weights
+from ofa_deploy.train import TrainConfig, Trainer
+from ofa_deploy.train.memory import keep_freed_memory
+
+
+def spread(values: list[float]) -> str:
+    """Median and range."""
+    return f"{statistics.median(values):.4g} (range {min(values):.4g} to {max(values):.4g})"
+
+
+def line(what: str, value: str) -> None:
+    print(f"{what:<58} {value}", flush=True)
+
+
+def training(space: SearchSpace, threads: int) -> None:
+    """Images a second of the two kinds of step, interleaved."""
+    images = glyphs("train", 2_000)
+    data = DataSplits("glyphs", images, images, images)
+    config = TrainConfig(epochs=1_000, ramp_end=500, ramp_epochs=499, threads=threads)
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    trainer = Trainer(space, config, data)
+    rates: dict[str, list[float]] = {"largest only": [], "full DεpS step": []}
+    starts = {"largest only": 0, "full DεpS step": trainer.schedule.shrinking_step + 1}
+    for attempt in range(8):
+        for kind, first in starts.items():
+            trainer.step = first
+            started = time.perf_counter()
+            for _ in range(5):
+                trainer.advance()
+            if attempt:
+                rates[kind].append(5 * config.batch / (time.perf_counter() - started))
+    for kind, values in rates.items():
+        line(f"training, {kind}, {threads} threads, images/s", spread(values))
+
+
+def profiling(space: SearchSpace, networks: int) -> LatencyTable:
+    """Build a table with extra hold-out networks; they never take part in calibration."""
+    started = time.perf_counter()
+    table = profile_space(space, load_device("local"), holdout=networks)
+    seconds = time.perf_counter() - started
+    line(
+        f"profile, {len(table.blocks)} blocks and {len(table.networks)} networks, s",
+        f"{seconds:.1f}",
+    )
+    line("other load meanwhile", f"{table.other_load:.1%}")
+    archs, ms = table.archs("holdout")
+    measured = np.array(ms)
+    calibration = table.archs("calibration")
+    models = {
+        "calibrated table": latency_model(space, table),
+        "plain sum of blocks": AdditiveModel.from_blocks(space, table.value),
+        "MACs, fitted on the same networks": fit_latency(space, *calibration, [macs_model(space)]),
+    }
+    for name, model in models.items():
+        line(f"prediction, {name}", str(HoldoutError.of(model.predict(archs), measured)))
+    return table
+
+
+def searching(space: SearchSpace, table: LatencyTable) -> None:
+    """Networks scored a second, alone and in a whole search."""
+    latency = latency_model(space, table)
+    rng = np.random.default_rng(0)
+    some = space.sample(rng, 40)
+    # Speed does not depend on the accuracies, so a stand-in for measured ones will do.
+    accuracy = fit_accuracy(space, some, 50 + 10 * np.log(macs_model(space).predict(some) / 1e6))
+    many = space.sample(rng, 1_000_000)
+
+    def rate(work: Callable[[], object], n: int) -> str:
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            work()
+            times.append(n / (time.perf_counter() - started))
+        return spread(times)
+
+    line("latency table, archs/s", rate(lambda: latency.predict(many), len(many)))
+    line("accuracy model, archs/s", rate(lambda: accuracy.predict(many[:100_000]), 100_000))
+    least, greatest = latency.bounds()
+    budget = [f"latency <= {(least + greatest) / 2} ms"]
+    scored = 401 + 50 * 800
+    line(
+        "whole search (scored networks), archs/s",
+        rate(lambda: search(space, accuracy=accuracy, latency=latency, constraints=budget), scored),
+    )
+
+
+def exporting(space: SearchSpace) -> None:
+    """Seconds from a supernet to an ONNX file, smallest and largest."""
+    net = Supernet(space)
+    calibration = glyphs("train", 1_000)
+    for name, arch in (("smallest", space.smallest), ("largest", space.largest)):
+        subnet = cut(net, arch, calibration)
+        blocks = space.lower(Candidate(arch).arch)
+        with tempfile.TemporaryDirectory() as folder:
+            times = []
+            for attempt in range(10):
+                started = time.perf_counter()
+                model = build_onnx(blocks, folded_weights(subnet))
+                Path(folder, f"{attempt}.onnx").write_bytes(model.SerializeToString())
+                times.append(1e3 * (time.perf_counter() - started))
+        line(f"export to ONNX, {name}, ms", spread(times))
+
+
+def main() -> None:
+    """Run all parts."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--networks", type=int, default=50, help="hold-out networks to measure")
+    parser.add_argument("--threads", type=int, default=2, help="training threads")
+    arguments = parser.parse_args()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    line("machine", f"{processor_name()}, Python {platform.python_version()}")
+    line("commit", commit or "unknown")
+    space = get_space("mbv3-nano-32")
+    training(space, arguments.threads)
+    table = profiling(space, arguments.networks)
+    searching(space, table)
+    exporting(space)
+
+
+if __name__ == "__main__":
+    main()

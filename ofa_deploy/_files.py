@@ -114,7 +114,7 @@ def write_bytes(path: Path | str, data: bytes) -> Path:
 
 def write_text(path: Path | str, text: str) -> Path:
     """Write UTF-8 ``text`` atomically."""
-    return write_bytes(path, text.encode())
+    return write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path | str, value: Any) -> Path:
@@ -143,10 +143,11 @@ def read_bytes(path: Path | str, *, limit: int = MAX_FILE_BYTES) -> bytes:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-        raise ValueError(f"key {twice!r} stands twice")
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"key {key!r} stands twice")
+        result[key] = value
     return result
 
 
@@ -199,6 +200,7 @@ def read_model(path: Path | str, model: "type[Model]", *, schema: str) -> "Model
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"
+        where = " ".join(where.split())
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise FileFormatError(f"{path}: {where}: {first['msg']}{more}") from None
 
@@ -209,7 +211,7 @@ def _check_schema(path: Path | str, found: object, expected: str) -> None:
     kind, _, version = expected.partition("/")
     if isinstance(found, str) and found.startswith(f"{kind}/"):
         suffix = found.removeprefix(f"{kind}/")
-        if suffix.isdigit() and int(suffix) > int(version):
+        if suffix.isascii() and suffix.isdecimal() and int(suffix[:9]) > int(version):
             raise FileFormatError(
                 f"{path}: written by a newer ofa-deploy ({found}; this one reads {expected}); "
                 "upgrade ofa-deploy"
@@ -256,7 +258,7 @@ class Journal:
         for line in read_bytes(self.path, limit=MAX_JSON_BYTES).split(b"\n")[:-1]:
             try:
                 value = json.loads(line, parse_constant=_no_constant)
-            except ValueError:
+            except (ValueError, RecursionError):
                 break
             if not isinstance(value, dict):
                 break
@@ -266,10 +268,14 @@ class Journal:
     def append(self, record: dict[str, Any]) -> None:
         """Add one record durably."""
         line = json.dumps(record, allow_nan=False) + "\n"
-        with _storage_errors(self.path, "write"), self.path.open("ab") as file:
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        with _storage_errors(self.path, "write"), self.path.open("ab", buffering=0) as file:
+            whole = file.tell()
+            try:
+                file.write(line.encode())
+                os.fsync(file.fileno())
+            except BaseException:
+                file.truncate(whole)  # half a line would swallow the next one
+                raise
         self.records.append(record)
 
 
@@ -286,13 +292,13 @@ def exclusive(folder: Path | str) -> Iterator[None]:
     with _storage_errors(folder, "write"):
         folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / ".lock", is_singleton=True)
-    try:
-        with _storage_errors(folder, "lock"):
+    with _storage_errors(folder, "lock"):
+        try:
             lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise BusyError(
-            f"{folder}: another ofa-deploy is at work in this folder; wait for it, or name another"
-        ) from None
+        except filelock.Timeout:  # an OSError too
+            raise BusyError(
+                f"{folder}: another ofa-deploy is at work there; wait for it, or name another"
+            ) from None
     try:
         yield
     finally:

@@ -82,7 +82,7 @@ class Candidate:
                 measured=_metrics(value["measured"]),
                 budget=str(value["budget"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise FileFormatError(f"not a candidate: {error!r}") from None
 
 
@@ -119,9 +119,10 @@ class ParetoFront(Sequence[Candidate]):
         """
         import moocore
 
-        listed = list(
-            {candidate.arch: candidate for candidate in reversed(list(candidates))}.values()
-        )
+        by_arch: dict[Arch, Candidate] = {}
+        for candidate in candidates:
+            by_arch.setdefault(candidate.arch, candidate)
+        listed = list(by_arch.values())
         if not listed:
             return cls((), dict(objectives))
         values = _values(listed, objectives)
@@ -179,6 +180,8 @@ class ParetoFront(Sequence[Candidate]):
         """
         import moocore
 
+        if missing := sorted(set(self.objectives) - set(reference)):
+            raise InputError(f"the reference point lacks {', '.join(missing)}")
         if not self.candidates:
             return 0.0
         point = [reference[name] for name in self.objectives]
@@ -217,6 +220,9 @@ class ParetoFront(Sequence[Candidate]):
             raise FileFormatError(f"not a front: {error!r}") from None
         if not objectives or set(objectives.values()) - {"max", "min"}:
             raise FileFormatError(f"not a front: objectives {objectives}; expected max or min each")
+        for candidate in candidates:
+            if missing := sorted(set(objectives) - {*candidate.predicted, *candidate.measured}):
+                raise FileFormatError(f"not a front: a candidate lacks {', '.join(missing)}")
         return cls(candidates, objectives)
 
 

@@ -1,9 +1,10 @@
 """A folder of images by class, read into memory at one size."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.data.images import ImageSet
@@ -16,22 +17,40 @@ _MAX_BYTES = 4 * 2**30
 
 
 def read_image(path: Path, size: int) -> "np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]":
-    """One image as uint8 RGB, shape (3, size, size): shorter side resized, centre cropped.
+    """One image as uint8 RGB, shape (3, size, size): the centre square, resized.
+
+    Orientation tags are obeyed, transparency is dropped, 16-bit greys are scaled to 8.
 
     Raises:
         InputError: if the file cannot be decoded.
     """
     try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                rgb = _to_rgb(ImageOps.exif_transpose(image))
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
         raise InputError(f"{path}: not a readable image ({error}); mend or remove it") from None
-    scale = size / min(rgb.size)
-    width, height = (max(size, round(side * scale)) for side in rgb.size)
-    rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (width - size) // 2, (height - size) // 2
-    cropped = rgb.crop((left, top, left + size, top + size))
-    return np.ascontiguousarray(np.asarray(cropped).transpose(2, 0, 1))
+    side = min(rgb.size)
+    left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
+    box = (left, top, left + side, top + side)
+    square = rgb.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")  # a palette may hold transparency
+    return image.convert("RGB")
 
 
 def image_folder(

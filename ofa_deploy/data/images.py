@@ -27,13 +27,17 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         n = len(self.images)
-        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[1] != 3:
+        shape = self.images.shape
+        square = len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]
+        if self.images.dtype != np.uint8 or not square:
             raise InputError(
                 f"expected uint8 images of shape (n, 3, size, size), found "
-                f"{self.images.dtype} {self.images.shape}"
+                f"{self.images.dtype} {shape}"
             )
-        if self.labels.shape != (n,):
-            raise InputError(f"expected {n} labels, found shape {self.labels.shape}")
+        if self.labels.shape != (n,) or self.labels.dtype.kind != "i":
+            raise InputError(
+                f"expected {n} integer labels, found {self.labels.dtype} {self.labels.shape}"
+            )
         if n and not (self.labels.min() >= 0 and self.labels.max() < len(self.classes)):
             raise InputError(f"labels must lie in 0..{len(self.classes) - 1}")
 

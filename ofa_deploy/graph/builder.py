@@ -142,7 +142,9 @@ def _value(name: str, shape: list[str | int]) -> onnx.ValueInfoProto:
 
 
 def _check(blocks: Sequence[Block], weights: Sequence[BlockWeights]) -> None:
-    if not blocks or len(blocks) != len(weights):
+    if not blocks:
+        raise InputError("expected at least one block, found none")
+    if len(blocks) != len(weights):
         raise InputError(f"expected weights for {len(blocks)} blocks, found {len(weights)}")
     for before, after in pairwise(blocks):
         if (before.out_channels, before.out_size) != (after.in_channels, after.size):
@@ -153,6 +155,11 @@ def _check(blocks: Sequence[Block], weights: Sequence[BlockWeights]) -> None:
             raise InputError(
                 f"block {block.key}: expected weights {weight_shapes(block)}, found {found}"
             )
+        if other := {str(a.dtype) for a in arrays.values()} - {"float32"}:
+            raise InputError(f"block {block.key}: expected float32 weights, found {other.pop()}")
+        same = (block.in_channels, block.stride) == (block.out_channels, 1)
+        if block.residual and not same:
+            raise InputError(f"block {block.key}: a residual needs equal shapes in and out")
 
 
 class _Writer:
@@ -219,8 +226,12 @@ class _Writer:
         )
 
     def activation(self, name: str, x: str, activation: str) -> str:
+        if activation == "none":
+            return x
         operators = {"relu": "Relu", "hswish": "HardSwish"}
-        return self.node(operators[activation], name, [x]) if activation in operators else x
+        if activation not in operators:
+            raise InputError(f"unknown activation {activation!r}")
+        return self.node(operators[activation], name, [x])
 
     def node(self, operator: str, name: str, inputs: list[str], **attributes: Any) -> str:
         self.nodes.append(helper.make_node(operator, inputs, [f"{name}.out"], name, **attributes))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from ofa_deploy.errors import FileFormatError
@@ -48,12 +49,14 @@ class Arch:
             FileFormatError: if a field is missing or not a list of numbers.
         """
         try:
-            lists = {
-                name: tuple(_number(item) for item in value.get(name, ()))
-                for name in ("depths", "kernels", "expands", "widths")
-            }
-            return cls(resolution=int(_number(value["resolution"])), **lists)  # type: ignore[arg-type]
-        except (KeyError, TypeError) as error:
+            return cls(
+                resolution=_whole(value["resolution"]),
+                depths=tuple(_whole(item) for item in value["depths"]),
+                kernels=tuple(_whole(item) for item in value["kernels"]),
+                expands=tuple(_number(item) for item in value["expands"]),
+                widths=tuple(_whole(item) for item in value.get("widths", ())),
+            )
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise FileFormatError(
                 f"not an arch: {error}; expected the form of a subnet file"
             ) from None
@@ -69,8 +72,14 @@ class Arch:
 
 
 def _number(value: object) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is not a number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise TypeError(f"{value!r} is not a finite number")
+    return value
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{value!r} is not a whole number")
     return value
 
 

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, get_args
 
-__all__ = ["ACTIVATIONS", "Block", "make_divisible"]
+__all__ = ["ACTIVATIONS", "Activation", "Block", "make_divisible"]
 
-ACTIVATIONS = ("none", "relu", "hswish")
+Activation = Literal["none", "relu", "hswish"]
+ACTIVATIONS: tuple[str, ...] = get_args(Activation)
+
 _BYTES = 4  # float32
 
 
@@ -114,8 +117,6 @@ class Block:
         steps = [held + wide + narrow, held + narrow + target]
         if self.expands:
             steps.append(source + wide)
-        if self.se:
-            steps.append(held + 2 * narrow)
         return _BYTES * max(steps)
 
     @property

@@ -13,32 +13,39 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from ofa_deploy._files import digest
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError
 from ofa_deploy.space.arch import Arch, Cost
-from ofa_deploy.space.block import ACTIVATIONS, Block, make_divisible
+from ofa_deploy.space.block import Activation, Block, make_divisible
 
 __all__ = ["Gene", "Head", "Population", "SearchSpace", "Slot", "Stage", "Stem"]
 
 Population = npt.NDArray[np.int8]
+_CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+Positive = Annotated[int, Field(strict=True, gt=0, le=2**20)]
+Size = Annotated[int, Field(strict=True, ge=0, le=2**20)]
+
+
+@checked_dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class Stem:
     """The first convolution."""
 
-    channels: int
-    kernel: int = 3
-    stride: int = 2
-    activation: str = "hswish"
+    channels: Positive
+    kernel: Positive = 3
+    stride: Positive = 2
+    activation: Activation = "hswish"
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked_dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class Stage:
     """Inverted-residual blocks of one width; the first carries the stride.
 
@@ -46,13 +53,13 @@ class Stage:
     has no genes and does not appear in an ``Arch``.
     """
 
-    channels: int
-    stride: int
-    depths: tuple[int, ...]
-    kernels: tuple[int, ...]
-    expands: tuple[float, ...]
-    activation: str = "hswish"
-    se: bool = False
+    channels: Positive
+    stride: Positive
+    depths: tuple[Positive, ...]
+    kernels: tuple[Positive, ...]
+    expands: tuple[Annotated[float, Field(gt=0, le=64)], ...]
+    activation: Activation = "hswish"
+    se: Annotated[bool, Field(strict=True)] = False
 
     @property
     def elastic(self) -> bool:
@@ -60,13 +67,13 @@ class Stage:
         return max(len(self.depths), len(self.kernels), len(self.expands)) > 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked_dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class Head:
     """What follows the last stage: 1x1 conv, pooling, 1x1 features, linear (0 leaves one out)."""
 
-    channels: int
-    features: int
-    activation: str = "hswish"
+    channels: Size
+    features: Size
+    activation: Activation = "hswish"
 
 
 @dataclass(frozen=True)
@@ -94,17 +101,17 @@ class Slot:
     block: Callable[..., Block]
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked_dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class SearchSpace:
     """All networks that a supernet holds. See the module's head for genes, populations, slots."""
 
     name: str
-    resolutions: tuple[int, ...]
-    classes: int
+    resolutions: tuple[Positive, ...]
+    classes: Positive
     stem: Stem
     stages: tuple[Stage, ...]
     head: Head
-    bn_eps: float = 1e-5
+    bn_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-5
 
     def __post_init__(self) -> None:
         if self.classes < 2:
@@ -116,11 +123,9 @@ class SearchSpace:
                 raise InputError(
                     f"space {self.name}: choices must be positive and ascending, found {choices}"
                 )
-        if any(kernel % 2 == 0 for stage in self.stages for kernel in stage.kernels):
-            raise InputError(f"space {self.name}: kernel sizes must be odd")
-        for activation in [self.stem.activation, *(s.activation for s in self.stages)]:
-            if activation not in ACTIVATIONS:
-                raise InputError(f"space {self.name}: unknown activation {activation!r}")
+        kernels = [self.stem.kernel, *(kernel for stage in self.stages for kernel in stage.kernels)]
+        if any(kernel % 2 == 0 for kernel in kernels):
+            raise InputError(f"space {self.name}: kernel sizes must be odd, found {kernels}")
 
     def _choice_lists(self) -> Iterable[tuple[float, ...]]:
         yield self.resolutions
@@ -141,12 +146,12 @@ class SearchSpace:
             FileFormatError: if a field is missing, unknown or of the wrong type.
         """
         try:
-            fields = dict(value)
-            fields["stem"] = Stem(**fields["stem"])
-            fields["head"] = Head(**fields["head"])
-            fields["stages"] = tuple(Stage(**_tuples(stage)) for stage in fields["stages"])
-            return cls(**_tuples(fields))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return TypeAdapter(cls).validate_python(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise FileFormatError(f"not a search space: {where}: {first['msg']}") from None
+        except InputError as error:
             raise FileFormatError(f"not a search space: {error}") from None
 
     @cached_property
@@ -290,10 +295,15 @@ class SearchSpace:
             raise InputError(
                 f"space {self.name}: expected {len(stages)} depths, found {len(depth_list)}"
             )
+        for stage, depth in zip(stages, depth_list, strict=True):
+            if depth not in stage.depths:
+                raise InputError(
+                    f"space {self.name}: depth {depth}, expected one of {stage.depths}"
+                )
         arch = Arch(
             resolution=self.resolutions[-1] if resolution is None else resolution,
-            depths=tuple(depth_list),
-            kernels=tuple(int(k) for k in self._active("kernels", kernels, depth_list)),
+            depths=tuple(int(d) for d in depth_list),
+            kernels=tuple(self._active("kernels", kernels, depth_list)),  # type: ignore[arg-type]
             expands=tuple(self._active("expands", expands, depth_list)),
         )
         self.encode([arch])
@@ -467,7 +477,3 @@ class SearchSpace:
         child = np.where((from_mother & (mothers >= 0)) | (fathers < 0), mothers, fathers)
         # Both parents may lack a gene that the child's depth, taken from either, never activates.
         return self.mask_inactive(child.astype(np.int8))
-
-
-def _tuples(value: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ofa_deploy.errors import InputError
 from ofa_deploy.space import Block
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "activate",
     "build_module",
     "channels_last",
+    "elastic_conv",
 ]
 
 Permutation = tuple[Tensor, int, Tensor]  # tensor, dimension, new order
@@ -38,14 +40,16 @@ def channels_last(module: M) -> M:
 
 
 def activate(x: Tensor, activation: str) -> Tensor:
-    """Apply an activation by its name in ``space.ACTIVATIONS``."""
+    """Apply an activation by its name in a ``Block``."""
     match activation:
         case "relu":
             return F.relu(x)
         case "hswish":
             return F.hardswish(x)
-        case _:
+        case "none":
             return x
+        case _:
+            raise InputError(f"unknown activation {activation!r}")
 
 
 class SqueezeExcite(nn.Module):
@@ -158,6 +162,11 @@ def _batch_norm(x: Tensor, bn: nn.BatchNorm2d) -> Tensor:
     return F.batch_norm(
         x, mean, var, bn.weight[:channels], bn.bias[:channels], bn.training, 0.0, bn.eps
     )
+
+
+def elastic_conv(layer: ConvBlock, x: Tensor) -> Tensor:
+    """A fixed convolution as part of a supernet: its BN keeps the rules of ``_batch_norm``."""
+    return activate(_batch_norm(layer.conv(x), layer.bn), layer.block.activation)
 
 
 def _copy_norm(target: nn.BatchNorm2d, source: nn.BatchNorm2d) -> None:

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from ofa_deploy.errors import InputError
 from ofa_deploy.space import Arch, Block, SearchSpace, Slot
-from ofa_deploy.supernet.layers import Classifier, ElasticMBConv, build_module
+from ofa_deploy.supernet.layers import (
+    Classifier,
+    ConvBlock,
+    ElasticMBConv,
+    build_module,
+    elastic_conv,
+)
 
 __all__ = ["Subnet", "Supernet", "recalibrate"]
 
@@ -89,7 +95,7 @@ class Supernet(nn.Module):
             elif isinstance(layer, Classifier):
                 x = layer(x, keep)
             else:
-                x = layer(x)
+                x = elastic_conv(cast(ConvBlock, layer), x)
         return x
 
     def _layer(self, slot: str) -> nn.Module:
@@ -104,11 +110,12 @@ class Supernet(nn.Module):
     def extract(self, arch: Arch) -> Subnet:
         """A plain copy of one subnet, in eval mode, equal to ``self(x, arch)`` in eval mode."""
         named = self._lower(arch)
-        subnet = Subnet([block for _, block in named], self.space.bn_eps)
-        for plain, (name, block) in zip(subnet.blocks, named, strict=True):
-            layer = self._layer(name)
-            source = layer.extract(block) if isinstance(layer, ElasticMBConv) else layer
-            plain.load_state_dict(source.state_dict())
+        with torch.random.fork_rng(devices=[]):  # torch draws initial weights that are overwritten
+            subnet = Subnet([block for _, block in named], self.space.bn_eps)
+            for plain, (name, block) in zip(subnet.blocks, named, strict=True):
+                layer = self._layer(name)
+                source = layer.extract(block) if isinstance(layer, ElasticMBConv) else layer
+                plain.load_state_dict(source.state_dict())
         return subnet.eval()
 
     @torch.no_grad()

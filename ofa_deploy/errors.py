@@ -20,7 +20,6 @@
 Messages are one line: what was expected, what was found, what to do.
 """
 
-import difflib
 from collections.abc import Iterable
 
 __all__ = [
@@ -55,6 +54,8 @@ class UnknownNameError(InputError):
     """A name that is not in a closed set."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
+        import difflib
+
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
         listed = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"

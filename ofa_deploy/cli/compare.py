@@ -21,9 +21,9 @@ def compare(
     ] = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Compare Pareto fronts: hypervolume, coverage, gain at equal latency; picture and page.
+    """Compare Pareto fronts in figures, a picture and a page.
 
-    Fronts measured on different devices or under other conditions are refused: their latencies
+    Hypervolume, coverage, gain at equal latency. Fronts measured on different devices or under other conditions are refused: their latencies
     cannot be compared.
     """
     from rich.console import Console

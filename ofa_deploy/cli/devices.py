@@ -7,7 +7,7 @@ __all__ = ["devices"]
 
 @guarded
 def devices(output: FormatOption = OutputFormat.table) -> None:
-    """List the devices that networks can be measured on.
+    """List the devices to measure on.
 
     Each is a TOML file, in ./devices or shipped with the package.
     """

@@ -28,9 +28,9 @@ def evaluate(
     output: FormatOption = OutputFormat.table,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure random subnets on the validation split and fit an accuracy model to them.
+    """Measure random subnets and fit an accuracy model.
 
-    Each subnet gets BN statistics of its own first. Finished ones are kept, so that an interrupted
+    They are judged on the validation split. Each subnet gets BN statistics of its own first. Finished ones are kept, so that an interrupted
     evaluation goes on, and one for more subnets only adds the rest. Writes accuracy.onnx into the
     run folder, with its leave-one-out error.
     """

@@ -18,9 +18,9 @@ def export(
     overwrite: Annotated[bool, typer.Option(help="Replace an existing bundle.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Export a subnet as an ONNX bundle: model, manifest, labels, preprocessing, provenance.
+    """Export a subnet as a checked ONNX bundle.
 
-    The bundle is written only if the model gives the PyTorch subnet's logits (to 1e-4) and the
+    A folder with the model and a manifest: hashes, labels, preprocessing, provenance. The bundle is written only if the model gives the PyTorch subnet's logits (to 1e-4) and the
     same top-1 on the test set.
     """
     from ofa_deploy.cli._workspace import run_data

@@ -20,22 +20,30 @@ from ofa_deploy.cli.train import train
 
 __all__ = ["COMMANDS", "app", "main"]
 
-COMMANDS = {
-    "Start here": (quickstart,),
-    "The five steps": (train, evaluate, profile, search, export),
-    "Look": (compare, show, spaces, devices, tables),
-}
+# In the order in which a newcomer meets them.
+COMMANDS = (
+    quickstart,
+    train,
+    evaluate,
+    profile,
+    search,
+    export,
+    compare,
+    show,
+    spaces,
+    devices,
+    tables,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # rich would double the time that --help takes
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for panel, commands in COMMANDS.items():
-    for command in commands:
-        app.command(rich_help_panel=panel)(command)
+for command in COMMANDS:
+    app.command()(command)
 
 
 @app.callback()
@@ -46,7 +54,7 @@ def options(
 ) -> None:
     """Train one once-for-all network, then find, export and prove the best subnet for a device.
 
-    Try [bold]ofa-deploy quickstart[/]. Data goes to stdout, progress and messages to stderr.
+    Try: ofa-deploy quickstart. Data goes to stdout, progress and messages to stderr.
     Exit codes: 0 done, 1 wrong input, 2 usage, 3 nothing feasible, 4 a device or runtime failed.
     """
     if version:

@@ -24,7 +24,7 @@ def profile(
     seed: Annotated[int, typer.Option(help="For drawing whole networks.")] = 0,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure every block of a space on a device, into a latency table.
+    """Measure every block of a space into a latency table.
 
     Blocks and a few whole networks are timed in turns with a reference network, in several
     processes. The whole networks correct the sum of blocks and tell how far it can be trusted;

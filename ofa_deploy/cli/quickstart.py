@@ -36,9 +36,10 @@ def quickstart(
     seed: Annotated[int, typer.Option(help="For everything that is drawn.")] = 0,
     quiet: QuietOption = False,
 ) -> None:
-    """Train a supernet, profile this CPU, search four latency budgets, export, verify, report.
+    """Run the whole job here, from training to the report.
 
-    Takes about five minutes on two cores. Data: glyphs, rendered here. Nothing is downloaded.
+    Trains a supernet, profiles this CPU, searches four latency budgets, verifies by measuring,
+    exports and reports. Takes about five minutes on two cores. Data: glyphs, rendered here. Nothing is downloaded.
     Interrupt it whenever you like: the same command goes on where it stopped and ends the same.
     """
     from ofa_deploy._files import exclusive

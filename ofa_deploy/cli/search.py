@@ -41,7 +41,7 @@ def search(
     output: FormatOption = OutputFormat.table,
     quiet: QuietOption = False,
 ) -> None:
-    """Find the most accurate subnet that meets every constraint, and prove that it does.
+    """Find and prove the best subnet within a budget.
 
     Writes RUN/fronts/NAME.front.json: every network worth choosing, predicted. With --verify the
     best candidates are measured on this device and the most accurate one that was measured to fit

@@ -18,7 +18,7 @@ def show(
     ] = None,
     output: FormatOption = OutputFormat.table,
 ) -> None:
-    """Show a subnet block by block: MACs, params, and where the time goes."""
+    """Show a subnet block by block, and where the time goes."""
     from ofa_deploy._files import read_model
     from ofa_deploy.hardware import find_table
     from ofa_deploy.supernet.storage import SubnetFile

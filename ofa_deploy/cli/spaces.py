@@ -7,7 +7,7 @@ __all__ = ["spaces"]
 
 @guarded
 def spaces(output: FormatOption = OutputFormat.table) -> None:
-    """List the search spaces, with the size of their smallest and largest networks.
+    """List the search spaces and the sizes of their networks.
 
     MACs are multiply-accumulates for one image; params are trained parameters.
     """

@@ -19,7 +19,7 @@ def tables(
     sort: Annotated[str, typer.Option(help="Column to sort by, greatest first.")] = "ms",
     output: FormatOption = OutputFormat.table,
 ) -> None:
-    """List the latency tables at hand, or show the blocks of one with its conditions.
+    """List the latency tables at hand, or show one.
 
     ms is a block's latency beyond an empty graph's; gmacs_per_s says how well the device is used.
     """

@@ -44,9 +44,9 @@ def train(
     seed: Annotated[int, typer.Option(help="The same seed gives the same weights.")] = 0,
     quiet: QuietOption = False,
 ) -> None:
-    """Train a once-for-all supernet with DεpS, on the built-in glyphs or your own images.
+    """Train a once-for-all supernet with DεpS.
 
-    Your images: a folder with one sub-folder a class (DATA/cat/1.jpg, DATA/dog/2.png, ...), or
+    On the built-in glyphs, or on your images: a folder with one sub-folder a class (DATA/cat/1.jpg, DATA/dog/2.png, ...), or
     DATA/train and DATA/test of that form. A validation split is held out from the training images;
     the test images are only reported on. Interrupt it whenever you like: the same command goes on
     where it stopped and ends with the same weights.

@@ -23,8 +23,8 @@ def compare(
 ) -> None:
     """Compare Pareto fronts in figures, a picture and a page.
 
-    Hypervolume, coverage, gain at equal latency. Fronts measured on different devices or under other conditions are refused: their latencies
-    cannot be compared.
+    Hypervolume, coverage, gain at equal latency. Fronts measured on different devices or under
+    other conditions are refused: their latencies cannot be compared.
     """
     from rich.console import Console
 

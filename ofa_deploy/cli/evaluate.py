@@ -30,9 +30,9 @@ def evaluate(
 ) -> None:
     """Measure random subnets and fit an accuracy model.
 
-    They are judged on the validation split. Each subnet gets BN statistics of its own first. Finished ones are kept, so that an interrupted
-    evaluation goes on, and one for more subnets only adds the rest. Writes accuracy.onnx into the
-    run folder, with its leave-one-out error.
+    They are judged on the validation split. Each subnet gets BN statistics of its own first.
+    Finished ones are kept, so that an interrupted evaluation goes on, and one for more subnets
+    only adds the rest. Writes accuracy.onnx into the run folder, with its leave-one-out error.
     """
     from ofa_deploy._files import exclusive
     from ofa_deploy.cli._workspace import accuracy_model, load_evaluator

@@ -20,8 +20,9 @@ def export(
 ) -> None:
     """Export a subnet as a checked ONNX bundle.
 
-    A folder with the model and a manifest: hashes, labels, preprocessing, provenance. The bundle is written only if the model gives the PyTorch subnet's logits (to 1e-4) and the
-    same top-1 on the test set.
+    A folder with the model and a manifest: hashes, labels, preprocessing, provenance. The
+    bundle is written only if the model gives the PyTorch subnet's logits (to 1e-4) and the same
+    top-1 on the test set.
     """
     from ofa_deploy.cli._workspace import run_data
     from ofa_deploy.errors import InputError, MismatchError, UnknownNameError

@@ -39,8 +39,9 @@ def quickstart(
     """Run the whole job here, from training to the report.
 
     Trains a supernet, profiles this CPU, searches four latency budgets, verifies by measuring,
-    exports and reports. Takes about five minutes on two cores. Data: glyphs, rendered here. Nothing is downloaded.
-    Interrupt it whenever you like: the same command goes on where it stopped and ends the same.
+    exports and reports. Takes about five minutes on two cores. Data: glyphs, rendered here.
+    Nothing is downloaded. Interrupt it whenever you like: the same command goes on where it
+    stopped and ends the same.
     """
     from ofa_deploy._files import exclusive
 

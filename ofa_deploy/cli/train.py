@@ -46,10 +46,11 @@ def train(
 ) -> None:
     """Train a once-for-all supernet with DεpS.
 
-    On the built-in glyphs, or on your images: a folder with one sub-folder a class (DATA/cat/1.jpg, DATA/dog/2.png, ...), or
-    DATA/train and DATA/test of that form. A validation split is held out from the training images;
-    the test images are only reported on. Interrupt it whenever you like: the same command goes on
-    where it stopped and ends with the same weights.
+    On the built-in glyphs, or on your images: a folder with one sub-folder a class
+    (DATA/cat/1.jpg, DATA/dog/2.png, ...), or DATA/train and DATA/test of that form. A
+    validation split is held out from the training images; the test images are only reported on.
+    Interrupt it whenever you like: the same command goes on where it stopped and ends with the
+    same weights.
     """
     from ofa_deploy.cli._workspace import run_data
     from ofa_deploy.data import AUGMENTATIONS

@@ -267,11 +267,12 @@ class Journal:
 
     def append(self, record: dict[str, Any]) -> None:
         """Add one record durably."""
-        line = json.dumps(record, allow_nan=False) + "\n"
+        left = (json.dumps(record, allow_nan=False) + "\n").encode()
         with _storage_errors(self.path, "write"), self.path.open("ab", buffering=0) as file:
             whole = file.tell()
             try:
-                file.write(line.encode())
+                while left:  # a disk that fills up takes a part first, and only then fails
+                    left = left[file.write(left) :]
                 os.fsync(file.fileno())
             except BaseException:
                 file.truncate(whole)  # half a line would swallow the next one

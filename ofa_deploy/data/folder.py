@@ -46,8 +46,9 @@ def read_image(path: Path, size: int) -> "np.ndarray[tuple[int, int, int], np.dt
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I"):  # 16-bit greys, which Pillow also opens as 32-bit integers
+        grey = np.asarray(image).clip(0, 2**16 - 1) >> 8
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")  # a palette may hold transparency
     return image.convert("RGB")

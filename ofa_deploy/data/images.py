@@ -34,9 +34,9 @@ class ImageSet:
                 f"expected uint8 images of shape (n, 3, size, size), found "
                 f"{self.images.dtype} {shape}"
             )
-        if self.labels.shape != (n,) or self.labels.dtype.kind != "i":
+        if self.labels.shape != (n,) or self.labels.dtype != np.int64:
             raise InputError(
-                f"expected {n} integer labels, found {self.labels.dtype} {self.labels.shape}"
+                f"expected {n} int64 labels, found {self.labels.dtype} {self.labels.shape}"
             )
         if n and not (self.labels.min() >= 0 and self.labels.max() < len(self.classes)):
             raise InputError(f"labels must lie in 0..{len(self.classes) - 1}")

@@ -57,7 +57,7 @@ class Stage:
     stride: Positive
     depths: tuple[Positive, ...]
     kernels: tuple[Positive, ...]
-    expands: tuple[Annotated[float, Field(gt=0, le=64)], ...]
+    expands: tuple[Annotated[float, Field(strict=True, gt=0, le=64)], ...]
     activation: Activation = "hswish"
     se: Annotated[bool, Field(strict=True)] = False
 
@@ -111,7 +111,7 @@ class SearchSpace:
     stem: Stem
     stages: tuple[Stage, ...]
     head: Head
-    bn_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    bn_eps: Annotated[float, Field(strict=True, gt=0, lt=1)] = 1e-5
 
     def __post_init__(self) -> None:
         if self.classes < 2:
@@ -149,7 +149,7 @@ class SearchSpace:
             return TypeAdapter(cls).validate_python(value)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"]))
+            where = " ".join(".".join(map(str, first["loc"])).split()) or "file"
             raise FileFormatError(f"not a search space: {where}: {first['msg']}") from None
         except InputError as error:
             raise FileFormatError(f"not a search space: {error}") from None
@@ -295,10 +295,11 @@ class SearchSpace:
             raise InputError(
                 f"space {self.name}: expected {len(stages)} depths, found {len(depth_list)}"
             )
-        for stage, depth in zip(stages, depth_list, strict=True):
+        for index, stage, depth in zip(self.elastic_stages, stages, depth_list, strict=True):
             if depth not in stage.depths:
                 raise InputError(
-                    f"space {self.name}: depth {depth}, expected one of {stage.depths}"
+                    f"space {self.name}: depth[{index}] = {depth}, expected one of "
+                    f"{', '.join(map(str, stage.depths))}"
                 )
         arch = Arch(
             resolution=self.resolutions[-1] if resolution is None else resolution,
@@ -306,8 +307,7 @@ class SearchSpace:
             kernels=tuple(self._active("kernels", kernels, depth_list)),  # type: ignore[arg-type]
             expands=tuple(self._active("expands", expands, depth_list)),
         )
-        self.encode([arch])
-        return arch
+        return self.decode(self.encode([arch]))[0]
 
     def _active(
         self, name: str, values: float | Sequence[float], depths: Sequence[int]

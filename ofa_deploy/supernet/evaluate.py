@@ -31,9 +31,10 @@ def to_tensor(images: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", resolut
 
 
 def batches(images: ImageSet, resolution: int, size: int = _BATCH) -> Iterator[Tensor]:
-    """All images in order, as normalised batches."""
-    for start in range(0, len(images), size):
-        yield to_tensor(images.images[start : start + size], resolution)
+    """All images in order, as normalised batches of equal size, give or take one."""
+    count = -(-len(images) // size)
+    for part in np.array_split(images.images, count) if count else ():
+        yield to_tensor(part, resolution)
 
 
 def cut(net: Supernet, arch: Arch, calibration: ImageSet) -> Subnet:

@@ -162,7 +162,7 @@ def recalibrate(subnet: nn.Module, batches: Iterable[Tensor]) -> None:
         batches: images, each of shape (batch, 3, r, r).
 
     Raises:
-        InputError: if there is no image.
+        InputError: if there is no image, or a single one where a BN sees 1x1 maps.
     """
     norms = [module for module in subnet.modules() if isinstance(module, nn.BatchNorm2d)]
     sums = {norm: (torch.zeros_like(norm.weight), torch.zeros_like(norm.weight)) for norm in norms}
@@ -192,6 +192,8 @@ def _collector(
     sums: dict[nn.BatchNorm2d, tuple[Tensor, Tensor]],
 ) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
     def collect(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if inputs[0].numel() == inputs[0].shape[1]:
+            raise InputError("recalibrating needs batches of at least two images, found one")
         variance, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
         for total, value in zip(sums[cast(nn.BatchNorm2d, module)], (mean, variance), strict=True):
             total += value * len(inputs[0])

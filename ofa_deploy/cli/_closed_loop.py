@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ofa_deploy._progress import Progress
-from ofa_deploy.cli._workspace import load_evaluator
 from ofa_deploy.errors import MismatchError
 from ofa_deploy.export import DeviceExaminer
 from ofa_deploy.hardware import LatencyTable, load_device
@@ -14,7 +13,7 @@ from ofa_deploy.search import Constraint, Verified, search_verified
 from ofa_deploy.supernet import save_subnet
 from ofa_deploy.train import Evaluator
 
-__all__ = ["check_here", "prove", "prove_with"]
+__all__ = ["check_here", "prove"]
 
 PROTOCOL = Protocol()
 
@@ -41,22 +40,6 @@ def check_here(table: LatencyTable) -> None:
 
 
 def prove(
-    run: Path,
-    table: LatencyTable,
-    accuracy: AccuracyModel,
-    latency: LatencyModel,
-    constraints: Sequence[Constraint],
-    seed: int,
-    name: str,
-    progress: Progress,
-) -> tuple[Verified, Path]:
-    """The most accurate subnet measured to meet the constraints, and its file."""
-    check_here(table)
-    evaluator = load_evaluator(run, progress)
-    return prove_with(evaluator, table, accuracy, latency, constraints, seed, name, progress)
-
-
-def prove_with(
     evaluator: Evaluator,
     table: LatencyTable,
     accuracy: AccuracyModel,
@@ -66,7 +49,7 @@ def prove_with(
     name: str,
     progress: Progress,
 ) -> tuple[Verified, Path]:
-    """The same, with the run already loaded."""
+    """The most accurate subnet measured to meet the constraints, and its file."""
     examiner = DeviceExaminer(
         evaluator, table.conditions, PROTOCOL, evaluator.run / "measurements", progress
     )

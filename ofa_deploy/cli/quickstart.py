@@ -169,7 +169,7 @@ class _Quickstart:
         accuracy: "AccuracyModel",
         latency: "LatencyModel",
     ) -> "tuple[list[Path], list[Candidate], list[float]]":
-        from ofa_deploy.cli._closed_loop import prove_with
+        from ofa_deploy.cli._closed_loop import prove
         from ofa_deploy.search import parse_constraint
 
         least, greatest = latency.bounds()
@@ -179,7 +179,7 @@ class _Quickstart:
         examined: list[Candidate] = []
         for name, budget in zip(self.names(), budgets, strict=True):
             asked = [parse_constraint(f"latency <= {budget} ms")]
-            found, path = prove_with(
+            found, path = prove(
                 evaluator, table, accuracy, latency, asked, self.seed, name, self.bars
             )
             subnets.append(path)

@@ -88,9 +88,13 @@ def search(
         wrote(written, quiet=quiet)
         return
     with exclusive(run):
-        from ofa_deploy.cli._closed_loop import prove
+        from ofa_deploy.cli._closed_loop import check_here, prove
+        from ofa_deploy.cli._workspace import load_evaluator
 
-        found, subnet = prove(run, profiled, accuracy, latency, asked, seed, name, progress(quiet))
+        check_here(profiled)
+        bars = progress(quiet)
+        evaluator = load_evaluator(run, bars)
+        found, subnet = prove(evaluator, profiled, accuracy, latency, asked, seed, name, bars)
     measured = ParetoFront.of(found.examined)
     also = save("measured", measured, f"{name}-measured")
     _show(ParetoFront((found.best,)), output)

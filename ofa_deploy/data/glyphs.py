@@ -55,7 +55,7 @@ FONTS: tuple[str, ...] = (
     "cmtt10",
 )
 
-RECIPE = 3
+RECIPE = 1
 """Raised whenever the images of an unchanged call change."""
 
 MAX_COUNT = 1_000_000
@@ -256,7 +256,7 @@ def _draw(rng: np.random.Generator) -> _Scenes:
     ground[:, 0] = _tinted(rng.uniform(0, _BRIGHTEST_GROUND, (n, 1)), rng)
     ground[:, 1] = ground[:, 0] + _tinted(rng.uniform(-0.25, 0.25, (n, 1)), rng)
     ground = ground.clip(0, _BRIGHTEST_GROUND)
-    ink = _tinted(rng.random((n, k, 1)), rng)
+    ink = _tinted(rng.random((n, k, 1)), rng).clip(0, 1)
     ink[:, -1] = _legible(rng, ground)
     as_subject = rng.random((n, k)) < 0.5
     ink = np.where(as_subject[..., None], ink[:, -1:], ink)
@@ -277,7 +277,7 @@ def _draw(rng: np.random.Generator) -> _Scenes:
 def _legible(rng: np.random.Generator, ground: Float64) -> Float64:
     """For each ground (n, 2, 3) a colour clearly brighter than both its ends: shape (n, 3)."""
     brightest = (ground * _LUMA).sum(axis=-1).max(axis=-1)
-    tries = _tinted(rng.random((16, len(ground), 1)), rng)
+    tries = _tinted(rng.random((16, len(ground), 1)), rng).clip(0, 1)
     tries[-1] = 1
     clear = (tries * _LUMA).sum(axis=-1) > brightest + _MIN_CONTRAST
     chosen: Float64 = tries[clear.argmax(axis=0), np.arange(len(ground))]
@@ -285,9 +285,9 @@ def _legible(rng: np.random.Generator, ground: Float64) -> Float64:
 
 
 def _tinted(grey: Float64, rng: np.random.Generator) -> Float64:
-    """Greys (..., 1) to colours (..., 3) around them, within 0..1 where the grey is."""
+    """Greys (..., 1) to colours (..., 3) around them; those beyond black and white are clipped."""
     colour: Float64 = grey + rng.uniform(-_TINT, _TINT, (*grey.shape[:-1], 3))
-    return colour.clip(min(0.0, float(grey.min())), 1)
+    return colour
 
 
 def _inverse_affine(rng: np.random.Generator, shape: tuple[int, int]) -> Float64:

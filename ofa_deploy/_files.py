@@ -301,6 +301,8 @@ def exclusive(folder: Path | str) -> Iterator[None]:
                 f"{folder}: another ofa-deploy is at work there; wait for it, or name another"
             ) from None
     try:
+        for leftover in folder.glob(".*.tmp"):  # of a process that was killed while writing
+            leftover.unlink(missing_ok=True)
         yield
     finally:
         lock.release()

@@ -1,9 +1,8 @@
 """``LatencyTable``: what was measured on a device, block by block and network by network."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from ofa_deploy._files import read_model, write_model
@@ -11,6 +10,9 @@ from ofa_deploy._folders import shipped
 from ofa_deploy.errors import InputError, MismatchError
 from ofa_deploy.hardware.measurement import Conditions, Measurement
 from ofa_deploy.space import Arch, Block, SearchSpace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["BlockEntry", "LatencyTable", "NetworkEntry", "find_table", "table_files"]
 
@@ -135,8 +137,10 @@ class LatencyTable(BaseModel):
         chosen = [entry for entry in self.networks if entry.role == role]
         return [Arch.from_dict(e.arch) for e in chosen], [e.latency.ms for e in chosen]
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> "pd.DataFrame":
         """One row a block: key, ms, spread, count, macs, params, bytes_moved, gmacs_per_s."""
+        import pandas as pd
+
         rows = [
             {"block": key, **entry.model_dump(), "gmacs_per_s": entry.gmacs_per_s}
             for key, entry in self.blocks.items()

@@ -98,12 +98,13 @@ def load_accuracy_model(path: Path | str, space: SearchSpace | None = None) -> A
     """
     from google.protobuf.message import DecodeError
 
+    data = read_bytes(path, limit=_LIMIT)
     try:
-        model = onnx.load_model_from_string(read_bytes(path, limit=_LIMIT))
+        model = onnx.load_model_from_string(data)
         facts = _facts(model)
         found = SearchSpace.from_dict(json.loads(facts["space_definition"]))
         return AccuracyModel(model, found if space is None else space)
-    except (MismatchError, OSError):
+    except MismatchError:
         raise
     except (DecodeError, KeyError, ValueError, FileFormatError) as error:
         raise FileFormatError(f"{path}: not an accuracy model ({error})") from None

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ofa_deploy.cost import AdditiveModel, as_population, macs_model
-from ofa_deploy.errors import InputError
+from ofa_deploy.errors import InputError, MismatchError
 from ofa_deploy.hardware import LatencyTable
 from ofa_deploy.space import Arch, Block, Population, SearchSpace
 
@@ -69,7 +69,10 @@ class LatencyModel(AdditiveModel):
 
     def interval(self, archs: "Sequence[Arch] | Population") -> tuple[Floats, Floats]:
         """(low, high) in ms, each of shape (n,)."""
-        predicted = self.predict(archs)
+        return self.widen(self.predict(archs))
+
+    def widen(self, predicted: Floats) -> tuple[Floats, Floats]:
+        """(low, high) around predictions."""
         return predicted * (1 - self.margin), predicted * (1 + self.margin)
 
     def judge(self, archs: "Sequence[Arch] | Population", ms: Sequence[float]) -> None:
@@ -130,6 +133,9 @@ def fit_latency(
         )
     if not (np.isfinite(measured) & (measured > 0)).all():
         raise InputError("latencies must be positive and finite, in ms")
+    for prior in priors:
+        if prior.space.fingerprint != space.fingerprint:
+            raise MismatchError(f"a prior is for space {prior.space.name}, not {space.name}")
     parts = [*(priors or [macs_model(space)]), AdditiveModel.from_blocks(space, _one)]
     features = np.stack([part.predict(population) for part in parts], axis=1)
     weights, offset = _relative_nnls(features, measured)

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 
 from ofa_deploy.errors import ConstraintError
 
@@ -79,7 +80,10 @@ def parse_constraint(text: str) -> Constraint:
             f"constraint {text!r}: unknown unit {match['unit']!r} for {base}; known: {known}"
         )
     try:
-        limit = float(match["number"]) * units[match["unit"]]
+        limit = float(match["number"])
+        if math.isfinite(limit) and limit > 0:
+            # In decimals, so that 8.2M is 8,200,000 and not a little less.
+            limit = float(Decimal(match["number"]) * Decimal(str(units[match["unit"]])))
     except ValueError:
         raise ConstraintError(f"constraint {text!r}: {match['number']!r} is no number") from None
     if not math.isfinite(limit) or limit <= 0:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ofa_deploy._files import read_model, write_model
+from ofa_deploy.errors import FileFormatError, InputError
 from ofa_deploy.hardware import Conditions
 from ofa_deploy.pareto import ParetoFront
 from ofa_deploy.space import SearchSpace
@@ -61,7 +62,10 @@ class FrontFile(BaseModel):
             FileFormatError: if it is damaged, or a candidate is not in its space.
         """
         file = read_model(path, cls, schema="front/1")
-        SearchSpace.from_dict(file.space).encode([c.arch for c in file.pareto])
+        try:
+            SearchSpace.from_dict(file.space).encode([c.arch for c in file.pareto])
+        except InputError as error:
+            raise FileFormatError(f"{path}: {error}") from None
         return file
 
     def save(self, path: Path) -> Path:

@@ -34,6 +34,14 @@ class Uncertain(Protocol):
 
 
 @runtime_checkable
+class Widening(Protocol):
+    """An uncertain metric whose interval follows from the prediction alone."""
+
+    def widen(self, predicted: Floats, /) -> tuple[Floats, Floats]:
+        """(low, high) around predictions, each (n,)."""
+
+
+@runtime_checkable
 class Bounded(Protocol):
     """A metric that knows its exact least and greatest value over the space."""
 
@@ -91,6 +99,8 @@ class Problem:
         for name in (*(constraint.metric for constraint in parsed), *goals):
             if name not in metrics:
                 raise UnknownNameError("metric", name, metrics, hint="no model was given for it")
+        if wrong := set(goals.values()) - {"max", "min"}:
+            raise InputError(f"expected max or min for each objective, found {wrong.pop()!r}")
         if "top1" not in goals:
             raise InputError(f"expected top1 among the objectives, found {', '.join(goals)}")
         return cls(space, metrics, goals, parsed)
@@ -131,7 +141,7 @@ class Problem:
         for constraint in self.constraints:
             model = self.metrics[constraint.metric]
             if isinstance(model, Bounded):
-                least, greatest = model.bounds()
+                least, greatest = self._reachable(constraint, model)
                 if (
                     (least > constraint.limit)
                     if constraint.upper
@@ -139,10 +149,18 @@ class Problem:
                 ):
                     raise self.infeasible()
 
+    def _reachable(self, constraint: Constraint, model: Bounded) -> tuple[float, float]:
+        """The bounds of what the limit is held against."""
+        least, greatest = model.bounds()
+        if isinstance(model, Widening):
+            low, high = model.widen(np.array([least, greatest]))
+            least, greatest = high if constraint.upper else low
+        return float(least), float(greatest)
+
     def infeasible(self) -> InfeasibleError:
         """The error to raise when nothing fits."""
         reachable = {
-            constraint.metric: model.bounds()
+            constraint.metric: self._reachable(constraint, model)
             for constraint in self.constraints
             if isinstance(model := self.metrics[constraint.metric], Bounded)
         }

@@ -65,7 +65,12 @@ def search_verified(
     sought = asked
     examined: dict[Arch, Candidate] = {}
     for number in range(rounds):
-        front = search(space, accuracy=accuracy, latency=latency, constraints=sought, seed=seed)
+        try:
+            front = search(space, accuracy=accuracy, latency=latency, constraints=sought, seed=seed)
+        except InfeasibleError:
+            if not examined:
+                raise
+            break  # only the tightened limits are out of reach
         ranked = sorted(front, key=lambda c: -c.predicted["top1"])
         fresh = [c for c in ranked if c.arch not in examined][:candidates]
         text = ", ".join(map(str, asked))
@@ -98,7 +103,7 @@ def _tightened(
     for now, limit in zip(sought, asked, strict=True):
         values = [c.value(limit.metric) for c in examined]
         least = min(values) if limit.upper else max(values)
-        overshoot = least / limit.limit if limit.upper else limit.limit / least
+        overshoot = least / limit.limit if limit.upper else limit.limit / max(least, 1e-9)
         missed = overshoot > 1
         factor = (overshoot * 1.01) if missed else 1.0
         result.append(replace(now, limit=now.limit / factor if now.upper else now.limit * factor))

@@ -1,6 +1,6 @@
 """The weight-shared supernet, subnets cut from it, BN recalibration."""
 
-from ofa_deploy.supernet.evaluate import batches, cut, to_tensor, top1
+from ofa_deploy.supernet.evaluate import batches, cut, resized, to_tensor, top1
 from ofa_deploy.supernet.folding import folded_weights
 from ofa_deploy.supernet.layers import channels_last
 from ofa_deploy.supernet.storage import (
@@ -25,6 +25,7 @@ __all__ = [
     "load_tensors",
     "load_weights",
     "recalibrate",
+    "resized",
     "save_subnet",
     "save_tensors",
     "to_tensor",

@@ -12,7 +12,7 @@ from ofa_deploy.space import Arch
 from ofa_deploy.supernet.layers import channels_last
 from ofa_deploy.supernet.supernet import Subnet, Supernet, recalibrate
 
-__all__ = ["batches", "cut", "to_tensor", "top1"]
+__all__ = ["batches", "cut", "resized", "to_tensor", "top1"]
 
 _BATCH = 250
 
@@ -22,12 +22,16 @@ def to_tensor(images: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", resolut
 
     Channels last: convolutions on CPUs are up to twice as fast so.
     """
-    tensor = torch.from_numpy(normalise(images))
-    if tensor.shape[-1] != resolution:
-        tensor = F.interpolate(
-            tensor, (resolution, resolution), mode="bilinear", antialias=True, align_corners=False
-        )
+    tensor = resized(torch.from_numpy(normalise(images)), resolution)
     return tensor.contiguous(memory_format=torch.channels_last)
+
+
+def resized(images: Tensor, resolution: int) -> Tensor:
+    """Images (n, 3, h, w) at another resolution, bilinear with anti-aliasing."""
+    if images.shape[-1] == resolution:
+        return images
+    size = (resolution, resolution)
+    return F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
 
 
 def batches(images: ImageSet, resolution: int, size: int = _BATCH) -> Iterator[Tensor]:

@@ -6,6 +6,7 @@ was asked for and what came out.
 """
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,7 +72,11 @@ def load_state(path: Path, identity: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        state = torch.load(io.BytesIO(read_bytes(path)), weights_only=True, map_location="cpu")
+        data = io.BytesIO(read_bytes(path))
+        if (damaged := zipfile.ZipFile(data).testzip()) is not None:  # torch checks no CRC
+            raise ValueError(f"{damaged} is damaged")
+        data.seek(0)
+        state = torch.load(data, weights_only=True, map_location="cpu")
     except Exception as error:  # torch raises many kinds for a damaged file
         reason = str(error).partition("\n")[0]
         raise FileFormatError(
@@ -79,6 +84,8 @@ def load_state(path: Path, identity: str) -> dict[str, Any] | None:
         ) from None
     if not isinstance(state, dict) or state.get("schema") != _STATE_SCHEMA:
         raise FileFormatError(f"{path}: expected a checkpoint of schema {_STATE_SCHEMA!r}")
+    if missing := sorted({"step", "sums", "rows", "net", "optimizer"} - state.keys()):
+        raise FileFormatError(f"{path}: checkpoint without {', '.join(missing)}")
     return state if state.get("identity") == identity else None
 
 

@@ -50,16 +50,7 @@ class Trainer:
     rows: list[dict[str, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if len(self.data.train) < self.config.batch:
-            raise InputError(
-                f"expected at least one batch of {self.config.batch} training images, found "
-                f"{len(self.data.train)}; lower the batch size"
-            )
-        if len(self.data.classes) != self.space.classes:
-            raise MismatchError(
-                f"the data has {len(self.data.classes)} classes, space {self.space.name} "
-                f"{self.space.classes}; use space.with_classes({len(self.data.classes)})"
-            )
+        _check_fit(self.config, self.space, self.data)
         self.net = channels_last(Supernet(self.space, seed=self.config.seed)).train()
         self.schedule = DepsSchedule.from_config(
             self.config, len(self.data.train) // self.config.batch
@@ -200,9 +191,11 @@ def train(
         classes=data.classes,
         versions={name: version(name) for name in ("torch", "numpy")},
     )
+    _check_fit(config, space, data)
     with exclusive(run):
         identity = _claim(run, record)
         if (finished := RunFile.load(run)).weights_sha256 is not None:
+            (run / "state.pt").unlink(missing_ok=True)  # a kill may have left it behind
             return finished
         torch.set_num_threads(config.threads)
         keep_freed_memory()
@@ -212,6 +205,20 @@ def train(
             progress.say(f"resuming training at step {trainer.step} of {trainer.schedule.steps}")
         _run_to_end(trainer, run, identity, progress)
         return _finish(trainer, run, record)
+
+
+def _check_fit(config: TrainConfig, space: SearchSpace, data: DataSplits) -> None:
+    """See that there is a batch, and as many classes in the data as in the space."""
+    if len(data.train) < config.batch:
+        raise InputError(
+            f"expected at least one batch of {config.batch} training images, found "
+            f"{len(data.train)}; lower the batch size"
+        )
+    if len(data.classes) != space.classes:
+        raise MismatchError(
+            f"the data has {len(data.classes)} classes, space {space.name} "
+            f"{space.classes}; use space.with_classes({len(data.classes)})"
+        )
 
 
 def _claim(run: Path, record: RunFile) -> str:
@@ -242,9 +249,6 @@ def _run_to_end(trainer: Trainer, run: Path, identity: str, progress: Progress) 
     with progress.task("train", steps, done=trainer.step) as task:
         try:
             _steps(trainer, run, identity, task)
-        except KeyboardInterrupt:
-            # Between steps: `advance` counts a step only when it is whole.
-            raise
         except TrainingDivergedError as error:
             raise TrainingDivergedError(
                 f"step {trainer.step} of {steps}: {error}; the last good checkpoint is kept in "
@@ -283,4 +287,4 @@ def _finish(trainer: Trainer, run: Path, record: RunFile) -> RunFile:
     )
     write_model(run / "run.json", done)
     (run / "state.pt").unlink(missing_ok=True)
-    return done
+    return RunFile.load(run)

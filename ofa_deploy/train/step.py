@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ofa_deploy.errors import TrainingDivergedError
-from ofa_deploy.supernet import Supernet
+from ofa_deploy.supernet import Supernet, resized
 from ofa_deploy.train.passes import Pass
 
 __all__ = ["build_optimizer", "train_step"]
@@ -43,7 +43,7 @@ def train_step(
     The first pass is the teacher: its detached softmax is the soft label of those after it.
 
     Args:
-        images: normalised, shape (batch, 3, r, r).
+        images: normalised, shape (batch, 3, r, r); each pass resizes them to its resolution.
         labels: int64, shape (batch,).
         generator: for dropout.
 
@@ -58,7 +58,7 @@ def train_step(
     losses = []
     for each in passes:
         keep = _dropout_mask(net, len(images), dropout if each.dropout else 0.0, generator)
-        logits = net(images, each.arch, keep=keep)
+        logits = net(resized(images, each.arch.resolution), each.arch, keep=keep)
         if each.target == "labels":
             loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
         else:

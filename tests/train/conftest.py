@@ -1,0 +1,73 @@
+"""A space, data and settings small enough to train in about a second."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ofa_deploy.data import DataSplits, ImageSet
+from ofa_deploy.space import SearchSpace
+from ofa_deploy.train import TrainConfig, train
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def small_space(tiny_space: SearchSpace) -> SearchSpace:
+    """The tiny space at 16x16 pixels only: 2,856 networks."""
+    return replace(tiny_space, resolutions=(16,))
+
+
+def _images(count: int, seed: int) -> ImageSet:
+    """Noise with a bright quarter; which quarter is the class."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, count)
+    images = rng.integers(0, 160, (count, 3, 16, 16))
+    for image, label in zip(images, labels, strict=True):
+        top, left = 8 * (label // 2), 8 * (label % 2)
+        image[:, top : top + 8, left : left + 8] += 90
+    return ImageSet(images.astype(np.uint8), labels, ("ne", "nw", "se", "sw"))
+
+
+@pytest.fixture(scope="session")
+def data() -> DataSplits:
+    """100 training, 24 validation and 8 test images of four classes."""
+    return DataSplits("quarters", _images(100, 1), _images(24, 2), _images(8, 3))
+
+
+@pytest.fixture(scope="session")
+def config() -> TrainConfig:
+    """Three epochs of four steps: alone, on the ramp, after it."""
+    return TrainConfig(
+        epochs=3,
+        ramp_end=2,
+        ramp_epochs=1,
+        batch=25,
+        random_subnets=1,
+        augment="crop+flip",
+        calibration=32,
+        seed=3,
+        threads=1,
+    )
+
+
+@pytest.fixture(scope="session")
+def finished(
+    config: TrainConfig,
+    small_space: SearchSpace,
+    data: DataSplits,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The folder of an undisturbed run; not to be written to."""
+    run = tmp_path_factory.mktemp("runs") / "undisturbed"
+    train(config, small_space, data, run)
+    return run

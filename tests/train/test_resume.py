@@ -1,0 +1,676 @@
+"""Runs that are cut short end as if they had not been, and damaged folders are refused."""
+
+import csv
+import errno
+import hashlib
+import json
+import math
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ofa_deploy.data import DataSplits
+from ofa_deploy.errors import (
+    BusyError,
+    FileFormatError,
+    InputError,
+    MismatchError,
+    StorageError,
+    TrainingDivergedError,
+)
+from ofa_deploy.space import SearchSpace
+from ofa_deploy.supernet import Supernet
+from ofa_deploy.train import RunFile, TrainConfig, Trainer, load_supernet, loop, train
+
+OUTPUTS = ("metrics.csv", "run.json", "supernet.safetensors")
+
+
+class Watch:
+    """Progress that calls back after every step with the number of steps taken."""
+
+    def __init__(self, after_step: Callable[[int], None]) -> None:
+        self.after_step = after_step
+        self.steps = 0
+        self.said: list[str] = []
+
+    @contextmanager
+    def task(self, description: str, total: int, *, done: int = 0) -> Iterator["Watch"]:
+        self.steps = done
+        yield self
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.steps += steps
+        self.after_step(self.steps)
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+def stop_at(step: int) -> Watch:
+    def interrupt(steps: int) -> None:
+        if steps == step:
+            raise KeyboardInterrupt
+
+    return Watch(interrupt)
+
+
+Train = Callable[..., RunFile]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def go(config: TrainConfig, small_space: SearchSpace, data: DataSplits, run: Path) -> Train:
+    """``train`` into ``run``, with the fixtures' settings where no others are given."""
+
+    def call(**changes: Any) -> RunFile:
+        return train(
+            changes.pop("config", config),
+            changes.pop("space", small_space),
+            changes.pop("data", data),
+            run,
+            **changes,
+        )
+
+    return call
+
+
+@pytest.fixture
+def _save_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_CHECKPOINT_SECONDS", -1)
+
+
+def assert_same_outcome(run: Path, finished: Path) -> None:
+    assert sorted(path.name for path in run.iterdir() if path.name != ".lock") == sorted(OUTPUTS)
+    for name in OUTPUTS:
+        assert (run / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+# -- an undisturbed run ---------------------------------------------------------------------
+
+
+def test_finished_run_is_complete(
+    finished: Path, config: TrainConfig, small_space: SearchSpace, data: DataSplits
+) -> None:
+    net, record = load_supernet(finished)
+    weights = (finished / "supernet.safetensors").read_bytes()
+    assert record.weights_sha256 == hashlib.sha256(weights).hexdigest()
+    assert record.config == config
+    assert record.search_space == small_space == net.space
+    assert (record.data, record.data_digest) == ("quarters", data.digest)
+    assert record.classes == ("ne", "nw", "se", "sw")
+    assert record.versions.keys() >= {"torch", "numpy"}
+    assert not net.training
+
+
+def test_metrics_have_a_row_an_epoch(finished: Path) -> None:
+    with (finished / "metrics.csv").open(newline="") as file:
+        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    record = RunFile.load(finished)
+
+    def cosine(step: int) -> float:
+        return 0.05 * (1 + math.cos(math.pi * step / 12))
+
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert [row["lr"] for row in rows] == pytest.approx([cosine(3), cosine(7), cosine(11)])
+    assert [row["beta"] for row in rows] == pytest.approx([0, cosine(8) / cosine(7), 1])
+    assert all(0 < row["loss_largest"] < 3 for row in rows)
+    for role in ("smallest", "random"):
+        losses = [row[f"loss_{role}"] for row in rows]
+        assert math.isnan(losses[0])
+        assert all(0 < loss < 3 for loss in losses[1:])
+    assert record.validation_top1 == {
+        role: pytest.approx(rows[-1][f"top1_{role}"]) for role in ("largest", "smallest")
+    }
+
+
+def test_training_learns(finished: Path, small_space: SearchSpace, config: TrainConfig) -> None:
+    net, record = load_supernet(finished)
+    start = Supernet(small_space, seed=config.seed)
+    changed = [
+        not torch.equal(p, q) for p, q in zip(net.parameters(), start.parameters(), strict=True)
+    ]
+    assert all(changed)
+    assert record.validation_top1["largest"] > 40  # chance is 25
+
+
+def test_same_seed_gives_the_same_bits(go: Train, run: Path, finished: Path) -> None:
+    go()
+    assert_same_outcome(run, finished)
+
+
+def test_other_seed_gives_other_weights(
+    config: TrainConfig, small_space: SearchSpace, data: DataSplits
+) -> None:
+    def first_loss(seed: int) -> float:
+        changed = config.model_copy(update={"seed": seed})
+        return Trainer(small_space, changed, data).advance()[0]
+
+    assert len({first_loss(seed) for seed in (3, 4, 5)}) == 3
+
+
+def test_finished_run_returns_at_once(
+    go: Train, run: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, run)
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a finished run was trained again")
+
+    monkeypatch.setattr(loop, "train_step", never)
+    monkeypatch.setattr(loop, "Trainer", never)
+    assert go() == RunFile.load(finished)
+    assert_same_outcome(run, finished)
+
+
+# -- interrupted ----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_save_every_step")
+@pytest.mark.parametrize(
+    "stops",
+    [(1,), (3, 4, 5), (6,), (8, 12)],
+    ids=lambda stops: "-".join(map(str, stops)),
+)
+def test_interrupted_run_ends_the_same(
+    go: Train, run: Path, finished: Path, stops: tuple[int, ...]
+) -> None:
+    # Four steps an epoch; the channels are sorted after step 4, β is 1 after step 8.
+    done = 0
+    for stop in stops:
+        watch = stop_at(stop)
+        with pytest.raises(KeyboardInterrupt):
+            go(progress=watch)
+        assert watch.said == ([f"resuming training at step {done} of 12"] if done else [])
+        assert RunFile.load(run).weights_sha256 is None
+        done = stop
+    go()
+    assert_same_outcome(run, finished)
+
+
+@pytest.mark.parametrize(("stop", "kept"), [(2, 0), (7, 4)])
+def test_steps_since_the_last_checkpoint_are_taken_again(
+    go: Train, run: Path, finished: Path, stop: int, kept: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        go(progress=stop_at(stop))
+    watch = Watch(lambda steps: None)
+    go(progress=watch)
+    assert watch.said == ([f"resuming training at step {kept} of 12"] if kept else [])
+    assert watch.steps == 12
+    assert_same_outcome(run, finished)
+
+
+@pytest.mark.usefixtures("_save_every_step")
+def test_interrupt_within_a_step(
+    go: Train, run: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = loop.train_step, []
+
+    def interrupted(*args: Any, **kwargs: Any) -> list[float]:
+        losses = original(*args, **kwargs)
+        calls.append(losses)
+        if len(calls) == 6:
+            raise KeyboardInterrupt  # the weights have moved, the step is not counted
+        return losses
+
+    monkeypatch.setattr(loop, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        go()
+    go()
+    assert len(calls) == 13
+    assert_same_outcome(run, finished)
+
+
+def test_interrupt_while_an_epoch_is_evaluated(
+    go: Train, run: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "top1", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            go()
+    go()
+    assert_same_outcome(run, finished)
+
+
+@pytest.mark.parametrize("file", ["supernet.safetensors", "run.json"])
+def test_interrupt_while_finishing(
+    go: Train, run: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    original = loop.save_tensors if file == "supernet.safetensors" else loop.write_model
+    calls = []
+
+    def interrupted(path: Path, *args: Any) -> Any:
+        calls.append(path.name)
+        if path.name == file and calls.count(file) == (1 if "tensors" in file else 2):
+            raise KeyboardInterrupt
+        return original(path, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, original.__name__, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            go()
+    with pytest.raises(InputError, match="training has not finished; resume it with"):
+        load_supernet(run)
+    go()
+    assert_same_outcome(run, finished)
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ofa_deploy.data import DataSplits, ImageSet
+from ofa_deploy.space import SearchSpace
+from ofa_deploy.train import TrainConfig, loop, train
+
+torch.set_num_threads(1)
+folder, files = Path(sys.argv[1]), 0
+given = json.loads((folder / "given.json").read_text())
+arrays = np.load(folder / "data.npz")
+parts = [
+    ImageSet(arrays[f"images{i}"], arrays[f"labels{i}"], tuple(given["classes"])) for i in range(3)
+]
+sync = os.fsync
+
+def kill(handle):
+    global files
+    files += "state.pt" in os.readlink(f"/proc/self/fd/{handle}")
+    if files == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    sync(handle)
+
+os.fsync = kill
+loop._CHECKPOINT_SECONDS = -1
+train(
+    TrainConfig(**given["config"]),
+    SearchSpace.from_dict(given["space"]),
+    DataSplits("quarters", *parts),
+    folder / "run",
+)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_killed_run_ends_the_same(
+    go: Train,
+    config: TrainConfig,
+    small_space: SearchSpace,
+    data: DataSplits,
+    finished: Path,
+    run: Path,
+) -> None:
+    given = {
+        "config": config.model_dump(),
+        "space": small_space.to_dict(),
+        "classes": data.classes,
+    }
+    (run.parent / "given.json").write_text(json.dumps(given))
+    arrays = {
+        f"{name}{i}": getattr(part, name)
+        for i, part in enumerate((data.train, data.validation, data.test))
+        for name in ("images", "labels")
+    }
+    np.savez(run.parent / "data.npz", **arrays)
+    # While the seventh checkpoint is written: mid-epoch, on the ramp.
+    command = [sys.executable, "-c", KILLED, str(run.parent), "7"]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    watch = Watch(lambda steps: None)
+    go(progress=watch)
+    assert watch.said == ["resuming training at step 6 of 12"]
+    for name in OUTPUTS:
+        assert (run / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+# -- sorting --------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_save_every_step")
+@pytest.mark.parametrize("stops", [(4, 5)], ids=str)
+def test_channels_are_sorted_once(
+    go: Train, monkeypatch: pytest.MonkeyPatch, stops: tuple[int, ...]
+) -> None:
+    original, sorted_with = Supernet.sort_channels, []
+
+    def counted(self: Supernet, optimizer: torch.optim.Optimizer | None = None) -> None:
+        sorted_with.append(optimizer)
+        original(self, optimizer)
+
+    monkeypatch.setattr(Supernet, "sort_channels", counted)
+    for stop in stops:
+        with pytest.raises(KeyboardInterrupt):
+            go(progress=stop_at(stop))
+        assert len(sorted_with) == (stop > 4)
+    go()
+    assert len(sorted_with) == 1
+    assert sorted_with[0] is not None
+
+
+def test_momentum_moves_with_the_channels(
+    config: TrainConfig,
+    small_space: SearchSpace,
+    data: DataSplits,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer = Trainer(small_space, config, data)
+    for _ in range(4):
+        trainer.advance()
+    with torch.no_grad():
+        for weight in trainer.net.parameters():
+            if "momentum_buffer" in (state := trainer.optimizer.state[weight]):
+                state["momentum_buffer"].copy_(7 * weight + 1)
+    before = {name: p.detach().clone() for name, p in trainer.net.named_parameters()}
+    monkeypatch.setattr(loop, "train_step", lambda *_, **__: [0.0] * 3)
+    trainer.advance()
+    moved = []
+    for name, weight in trainer.net.named_parameters():
+        if "momentum_buffer" in (state := trainer.optimizer.state[weight]):
+            torch.testing.assert_close(state["momentum_buffer"], 7 * weight + 1, rtol=0, atol=0)
+        if not torch.equal(weight, before[name]):
+            moved.append(name)
+            assert torch.equal(weight.flatten().sort()[0], before[name].flatten().sort()[0])
+    assert "layers.stages-1-0.full.project.weight" in moved
+    assert "layers.stages-2-0.full.squeeze.reduce.weight" in moved
+    projection = trainer.net.get_parameter("layers.stages-1-0.full.project.weight")
+    norms = projection.detach().double().abs().sum((0, 2, 3))
+    assert (norms.diff() <= 0).all()
+
+
+# -- other settings -------------------------------------------------------------------------
+
+
+def test_other_config_in_the_same_folder(go: Train, run: Path, config: TrainConfig) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        go(progress=stop_at(5))
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    changed = config.model_copy(update={"lr": 0.2, "seed": 4})
+    with pytest.raises(MismatchError) as caught:
+        go(config=changed)
+    message = str(caught.value)
+    assert message.startswith(f"{run}: holds another run, which differs in config, ")
+    assert "config.lr (0.1 there, 0.2 now)" in message
+    assert "config.seed (3 there, 4 now)" in message
+    assert "config.batch" not in message and "space" not in message
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_other_data_in_the_same_folder(go: Train, data: DataSplits) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        go(progress=stop_at(1))
+    labels = data.train.labels.copy()
+    labels[0] = (labels[0] + 1) % 4
+    changed = replace(data, train=replace(data.train, labels=labels))
+    with pytest.raises(MismatchError, match="which differs in data_digest;"):
+        go(data=changed)
+
+
+def test_other_space_in_the_same_folder(go: Train, small_space: SearchSpace) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        go(progress=stop_at(1))
+    with pytest.raises(MismatchError, match="which differs in space;"):
+        go(space=replace(small_space, bn_eps=1e-3))
+
+
+def test_finished_run_of_other_settings(
+    go: Train, run: Path, finished: Path, config: TrainConfig
+) -> None:
+    shutil.copytree(finished, run)
+    with pytest.raises(MismatchError, match="config.batch"):
+        go(config=config.model_copy(update={"batch": 10}))
+
+
+def test_batch_larger_than_the_data_does_not_spoil_the_folder(
+    go: Train, config: TrainConfig
+) -> None:
+    with pytest.raises(InputError, match="at least one batch of 101 .* found 100; lower the"):
+        go(config=config.model_copy(update={"batch": 101}))
+    with pytest.raises(KeyboardInterrupt):
+        go(progress=stop_at(1))
+
+
+def test_other_number_of_classes_does_not_spoil_the_folder(
+    go: Train, small_space: SearchSpace
+) -> None:
+    with pytest.raises(MismatchError, match=r"4 classes, space tiny 5; .*with_classes\(4\)"):
+        go(space=small_space.with_classes(5))
+    with pytest.raises(KeyboardInterrupt):
+        go(progress=stop_at(1))
+
+
+def test_diverged_run_keeps_the_last_good_checkpoint(
+    go: Train, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = loop.train_step, []
+
+    def diverging(*args: Any, **kwargs: Any) -> list[float]:
+        calls.append(args)
+        if len(calls) == 6:
+            raise TrainingDivergedError("the loss of largest is nan")
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", diverging)
+        with pytest.raises(TrainingDivergedError) as caught:
+            go()
+    assert str(caught.value) == (
+        "step 5 of 12: the loss of largest is nan; the last good checkpoint is kept in "
+        f"{run}; try a lower --lr than 0.1"
+    )
+    watch = stop_at(5)
+    with pytest.raises(KeyboardInterrupt):
+        go(progress=watch)
+    assert watch.said == ["resuming training at step 4 of 12"]
+
+
+# -- damaged checkpoints --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checkpoint(
+    config: TrainConfig,
+    small_space: SearchSpace,
+    data: DataSplits,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, bytes]:
+    """The files of a run that stopped after its first epoch."""
+    run = tmp_path_factory.mktemp("stopped")
+    with pytest.raises(KeyboardInterrupt):
+        train(config, small_space, data, run, progress=stop_at(5))
+    return {name: (run / name).read_bytes() for name in ("run.json", "state.pt", "metrics.csv")}
+
+
+@pytest.fixture
+def state(run: Path, checkpoint: dict[str, bytes]) -> Path:
+    """``state.pt`` in a folder that can be resumed."""
+    run.mkdir()
+    for name, content in checkpoint.items():
+        (run / name).write_bytes(content)
+    return run / "state.pt"
+
+
+def test_undamaged_checkpoint_is_resumed(go: Train, state: Path) -> None:
+    watch = stop_at(5)
+    with pytest.raises(KeyboardInterrupt):
+        go(progress=watch)
+    assert watch.said == ["resuming training at step 4 of 12"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: whole[:10],
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:-1],
+        lambda whole: b"\0" * len(whole),
+        lambda whole: b"hello",
+        lambda whole: pickle.dumps({"schema": "training-state/1"}),
+    ],
+    ids=["empty", "10 bytes", "half", "last byte gone", "zeros", "text", "plain pickle"],
+)
+def test_damaged_checkpoint_is_refused(
+    go: Train, state: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    damaged = damage(state.read_bytes())
+    state.write_bytes(damaged)
+    with pytest.raises(FileFormatError) as caught:
+        go()
+    message = str(caught.value)
+    assert message.startswith(f"{state}: ") and "\n" not in message
+    assert state.read_bytes() == damaged
+    assert not (state.parent / "supernet.safetensors").exists()
+
+
+def test_checkpoint_with_a_flipped_bit_is_refused(go: Train, state: Path) -> None:
+    """A resume from it would not end bit-identical."""
+    weights = torch.load(state, weights_only=True)["net"]["layers.head.conv.weight"]
+    content = bytearray(state.read_bytes())
+    place = content.find(weights.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
+    assert place > 0
+    content[place + 3] ^= 0x80  # the sign of the first weight
+    state.write_bytes(content)
+    with pytest.raises(FileFormatError):
+        go()
+
+
+@pytest.mark.parametrize("schema", ["training-state/2", "latency-table/1", None])
+def test_checkpoint_of_another_schema_is_refused(
+    go: Train, state: Path, schema: str | None
+) -> None:
+    content = torch.load(state, weights_only=True)
+    torch.save({**content, "schema": schema}, state)
+    with pytest.raises(FileFormatError, match="state.pt: expected a checkpoint of schema"):
+        go()
+
+
+@pytest.mark.parametrize("value", [[1, 2], torch.zeros(3)], ids=["list", "tensor"])
+def test_checkpoint_that_is_no_dictionary_is_refused(go: Train, state: Path, value: object) -> None:
+    torch.save(value, state)
+    with pytest.raises(FileFormatError, match="state.pt: expected a checkpoint of schema"):
+        go()
+
+
+@pytest.mark.parametrize("key", ["step", "sums", "rows", "net", "optimizer"])
+def test_checkpoint_without_a_part_is_refused(go: Train, state: Path, key: str) -> None:
+    content = torch.load(state, weights_only=True)
+    del content[key]
+    torch.save(content, state)
+    with pytest.raises(FileFormatError, match="state.pt"):
+        go()
+
+
+class Bomb:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("form", ["pickle", "torch"])
+def test_pickle_bomb_is_not_executed(go: Train, state: Path, tmp_path: Path, form: str) -> None:
+    bomb = Bomb(tmp_path / "exploded")
+    if form == "torch":
+        content = torch.load(state, weights_only=True)
+        torch.save({**content, "rows": bomb}, state)
+    else:
+        state.write_bytes(pickle.dumps(bomb))
+    with pytest.raises(FileFormatError, match="state.pt: unreadable checkpoint"):
+        go()
+    assert not bomb.path.exists()
+    with (tmp_path / "proof").open("wb") as file:  # the bomb itself is live
+        pickle.dump(Bomb(tmp_path / "proven"), file)
+    pickle.loads((tmp_path / "proof").read_bytes()).close()
+    assert (tmp_path / "proven").exists()
+
+
+def test_deleting_a_damaged_checkpoint_starts_over(go: Train, state: Path) -> None:
+    state.unlink()
+    watch = stop_at(1)
+    with pytest.raises(KeyboardInterrupt):
+        go(progress=watch)
+    assert watch.said == []
+
+
+def test_damaged_run_file_is_refused(go: Train, state: Path, run: Path) -> None:
+    (run / "run.json").write_text((run / "run.json").read_text()[:-20])
+    with pytest.raises(FileFormatError, match="run.json"):
+        go()
+
+
+# -- busy and full --------------------------------------------------------------------------
+
+
+HOLDS = """
+import sys
+from ofa_deploy._files import exclusive
+
+with exclusive(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_second_process_is_turned_away(go: Train, run: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(run)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BusyError, match="another ofa-deploy is at work"):
+            go()
+        assert not (run / "run.json").exists()
+        holder.communicate("", timeout=30)
+    assert holder.returncode == 0
+    with pytest.raises(KeyboardInterrupt):
+        go(progress=stop_at(1))
+
+
+@pytest.mark.usefixtures("_save_every_step")
+def test_full_disk_keeps_the_checkpoint_before(
+    go: Train, run: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+
+        def fill(steps: int) -> None:
+            if steps == 6:
+                patch.setattr(os, "fsync", full)
+
+        with pytest.raises(StorageError, match=r"state.pt: the disk is full; free some space"):
+            go(progress=Watch(fill))
+    assert not list(run.glob(".*.tmp"))
+    watch = Watch(lambda steps: None)
+    go(progress=watch)
+    assert watch.said == ["resuming training at step 6 of 12"]
+    assert_same_outcome(run, finished)

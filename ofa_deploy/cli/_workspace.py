@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from ofa_deploy.predict import AccuracyModel
     from ofa_deploy.train import Evaluator
 
-__all__ = ["accuracy_model", "chosen_space", "load_evaluator", "run_data", "table_path"]
+_BUSY = 0.15
+
+__all__ = [
+    "accuracy_model",
+    "chosen_space",
+    "load_evaluator",
+    "load_warning",
+    "run_data",
+    "table_path",
+]
 
 
 def chosen_space(name: str | None, run: Path | None, classes: int | None = None) -> SearchSpace:
@@ -51,6 +60,16 @@ def load_evaluator(run: Path, progress: Progress) -> "Evaluator":
     record = RunFile.load(run)
     return Evaluator.load(
         run, run_data(record.data, record.data_options, record.search_space, progress)
+    )
+
+
+def load_warning(table: "LatencyTable") -> str:
+    """What to say when other programs were busy while a table was measured, else nothing."""
+    if table.other_load < _BUSY:
+        return ""
+    return (
+        f"warning: other programs used {table.other_load:.0%} of this machine meanwhile; "
+        "latencies may be too high, profile again when it is idle"
     )
 
 

@@ -46,10 +46,19 @@ for command in COMMANDS:
     app.command()(command)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", is_eager=True, callback=_print_version
+        ),
     ] = False,
 ) -> None:
     """Train one once-for-all network, then find, export and prove the best subnet for a device.
@@ -57,9 +66,6 @@ def options(
     Try: ofa-deploy quickstart. Data goes to stdout, progress and messages to stderr.
     Exit codes: 0 done, 1 wrong input, 2 usage, 3 nothing feasible, 4 a device or runtime failed.
     """
-    if version:
-        print(__version__)
-        raise typer.Exit
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ def profile(
     the same command goes on where it stopped.
     """
     from ofa_deploy._files import exclusive
-    from ofa_deploy.cli._workspace import chosen_space, table_path
+    from ofa_deploy.cli._workspace import chosen_space, load_warning, table_path
     from ofa_deploy.hardware import load_device
     from ofa_deploy.predict import latency_model
     from ofa_deploy.profiling import profile_space
@@ -58,6 +58,8 @@ def profile(
     model = latency_model(chosen, table)
     least, greatest = model.bounds()
     say(f"latency reaches from {least:.3f} to {greatest:.3f} ms; {model.holdout}", quiet=quiet)
+    if warning := load_warning(table):
+        say(warning, quiet=quiet)
     wrote(path, quiet=quiet)
     asked = f"--constraint 'latency <= {(least + greatest) / 2:.2f} ms'"
     next_steps(

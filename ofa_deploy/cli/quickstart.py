@@ -132,6 +132,7 @@ class _Quickstart:
 
     def profile(self, evaluator: "Evaluator") -> "tuple[LatencyTable, LatencyModel]":
         from ofa_deploy.cli._closed_loop import check_here
+        from ofa_deploy.cli._workspace import load_warning
         from ofa_deploy.hardware import LatencyTable, load_device
         from ofa_deploy.predict import latency_model
         from ofa_deploy.profiling import profile_space
@@ -152,6 +153,8 @@ class _Quickstart:
             table.save(path)
         model = latency_model(space, table)
         say(f"{len(table.blocks)} blocks; {model.holdout}", quiet=self.quiet)
+        if warning := load_warning(table):
+            say(warning, quiet=self.quiet)
         return table, model
 
     def evaluate(self, evaluator: "Evaluator") -> "AccuracyModel":
@@ -234,8 +237,8 @@ class _Quickstart:
         rows = front_rows([Series("test set", ParetoFront(tuple(reported)), "measured")])
         Console().print(rich_table(rows, title="One subnet a budget; top-1 on the test set"))
         series = [
-            Series("predicted by the models", whole, "predicted"),
-            Series("measured, validation", proven, "measured"),
+            Series("whole space", whole, "predicted"),
+            Series("candidates, validation set", proven, "measured"),
             Series("chosen, test set", ParetoFront(tuple(reported)), "measured"),
         ]
         title = f"{space.name} on {table.conditions.processor}"

@@ -1,0 +1,342 @@
+"""Bundles: what is in them, and the gate that they pass first."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+
+from ofa_deploy._files import read_model, sha256_file
+from ofa_deploy.data import MEAN, STD, DataSplits, ImageSet
+from ofa_deploy.errors import DeviceError, FileFormatError, GateError, InputError
+from ofa_deploy.export import DeviceExaminer, Manifest, export_subnet
+from ofa_deploy.graph import OPSET
+from ofa_deploy.hardware import Conditions, Measurement
+from ofa_deploy.pareto import Candidate
+from ofa_deploy.profiling import Protocol, Subject, reference_arch
+from ofa_deploy.runtimes import get_runtime
+from ofa_deploy.space import Arch, SearchSpace
+from ofa_deploy.supernet import Supernet, batches, cut
+
+bundle_module: Any = importlib.import_module("ofa_deploy.export.bundle")
+examiner_module: Any = importlib.import_module("ofa_deploy.export.examiner")
+
+Lie = Callable[[np.ndarray], np.ndarray]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, hidden ones too."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "bundles" / "best"
+
+
+# -- a bundle -------------------------------------------------------------------------------
+
+
+def test_bundle_holds_what_the_manifest_names(saved: Any, out: Path) -> None:
+    manifest = export_subnet(saved.path, out, saved.test)
+    assert {path.name for path in out.iterdir()} == {*manifest.files, "manifest.json"}
+    assert {path.name for path in out.parent.iterdir()} == {"best"}
+    for name, sha256 in manifest.files.items():
+        assert sha256_file(out / name) == sha256
+    assert read_model(out / "manifest.json", Manifest, schema="bundle/1") == manifest
+
+
+def test_manifest_tells_how_to_use_the_model(saved: Any, out: Path) -> None:
+    manifest = export_subnet(saved.path, out, saved.test)
+    assert manifest.labels == ("ant", "bee", "cat", "dog")
+    assert manifest.preprocessing["size"] == 12
+    assert manifest.preprocessing["mean"] == list(MEAN)
+    assert manifest.preprocessing["std"] == list(STD)
+    assert manifest.opset == OPSET
+    assert manifest.supernet_sha256 == saved.record.supernet_sha256
+    assert Candidate.from_dict(manifest.subnet).arch == saved.record.network.arch
+    assert manifest.versions["onnxruntime"] == ort.__version__
+
+
+def test_gate_reports_the_test_accuracy(saved: Any, out: Path) -> None:
+    manifest = export_subnet(saved.path, out, saved.test)
+    with torch.no_grad():
+        logits = torch.cat([saved.subnet(batch) for batch in batches(saved.test, 12)]).numpy()
+    top1 = 100 * (logits.argmax(1) == saved.test.labels).mean()
+    assert 0 < top1 < 100
+    assert manifest.gate.top1 == manifest.gate.subnet_top1 == pytest.approx(top1)
+    assert manifest.gate.images == len(saved.test) == 270
+    assert 0 <= manifest.gate.max_difference <= manifest.gate.tolerance == 1e-4
+    assert manifest.subnet["measured"]["test_top1"] == pytest.approx(top1)
+    assert manifest.subnet["measured"]["top1"] == 60.0, "what it was chosen by stays"
+
+
+def test_model_alone_gives_the_subnets_logits(saved: Any, out: Path) -> None:
+    """As a user runs it: only the bundle, its manifest and ONNX Runtime."""
+    export_subnet(saved.path, out, saved.test)
+    session = ort.InferenceSession(out / "model.onnx", providers=["CPUExecutionProvider"])
+    (source,), (target,) = session.get_inputs(), session.get_outputs()
+    batch = next(iter(batches(saved.test, 12)))
+    found = session.run([target.name], {source.name: np.ascontiguousarray(batch.numpy())})[0]
+    with torch.no_grad():
+        expected = saved.subnet(batch).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_model_knows_where_it_comes_from(saved: Any, out: Path) -> None:
+    export_subnet(saved.path, out, saved.test)
+    model = onnx.load(out / "model.onnx")
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    assert facts["supernet_sha256"] == saved.record.supernet_sha256
+    assert facts["labels"].split("\n") == ["ant", "bee", "cat", "dog"]
+    assert facts["arch"] == str(saved.record.network.arch)
+    assert facts["space"] == "tiny"
+
+
+def test_same_subnet_gives_the_same_model(saved: Any, tmp_path: Path) -> None:
+    one, other = (export_subnet(saved.path, tmp_path / n, saved.test) for n in "ab")
+    assert one.files == other.files
+
+
+# -- what is refused ------------------------------------------------------------------------
+
+
+def refused(saved: Any, out: Path, error: type[Exception], message: str, path: Path) -> None:
+    """Exporting raises, and leaves nothing behind."""
+    with pytest.raises(error, match=message) as raised:
+        export_subnet(path, out, saved.test)
+    assert "\n" not in str(raised.value)
+    assert not out.exists()
+    assert not out.parent.exists() or not list(out.parent.iterdir())
+
+
+def test_tampered_weights_are_refused(saved: Any, out: Path) -> None:
+    weights = saved.path.with_name("best.safetensors")
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    refused(saved, out, FileFormatError, "SHA-256 differs", saved.path)
+
+
+def test_subnet_that_was_never_recalibrated_is_refused(
+    saved: Any, out: Path, tmp_path: Path, net: Supernet, arch: Arch
+) -> None:
+    path = saved.write(tmp_path / "raw", subnet=net.extract(arch), calibration=0)
+    refused(saved, out, InputError, "never recalibrated", path)
+
+
+def test_existing_folder_is_left_alone(saved: Any, out: Path) -> None:
+    out.mkdir(parents=True)
+    (out / "mine.txt").write_text("keep me")
+    with pytest.raises(InputError, match="exists; name another folder"):
+        export_subnet(saved.path, out, saved.test)
+    assert tree(out) == {"mine.txt": b"keep me"}
+
+
+class Liar:
+    """A session whose logits go through ``lie``."""
+
+    def __init__(self, honest: Any, lie: Lie) -> None:
+        self.honest, self.lie = honest, lie
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        return self.lie(self.honest.run(images))
+
+
+@pytest.fixture
+def lying(monkeypatch: pytest.MonkeyPatch) -> Callable[[Lie], None]:
+    """Make the runtime's sessions lie."""
+
+    def begin(lie: Lie) -> None:
+        honest = get_runtime("onnxruntime")
+        fake = SimpleNamespace(
+            name=honest.name,
+            version=honest.version,
+            build=honest.build,
+            load=lambda artefact, threads=1: Liar(honest.load(artefact, threads=threads), lie),
+        )
+        monkeypatch.setattr(bundle_module, "get_runtime", lambda name: fake)
+
+    return begin
+
+
+def one_wrong(logits: np.ndarray) -> np.ndarray:
+    wrong = logits.copy()
+    wrong[-1, -1] += 0.01 * np.abs(logits).max()
+    return wrong
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        one_wrong,
+        lambda logits: logits[:, ::-1],
+        lambda logits: logits[::-1],
+        lambda logits: 1.01 * logits,
+        lambda logits: 0 * logits,
+        lambda logits: np.full_like(logits, np.inf),
+    ],
+    ids=["one", "classes", "order", "scale", "nothing", "infinite"],
+)
+def test_wrong_logits_do_not_pass_the_gate(
+    saved: Any, out: Path, lying: Callable[[Lie], None], lie: Lie
+) -> None:
+    lying(lie)
+    refused(saved, out, GateError, "no bundle was written", saved.path)
+
+
+def test_logits_that_are_no_numbers_do_not_pass_the_gate(
+    saved: Any, out: Path, lying: Callable[[Lie], None]
+) -> None:
+    """Even where the labels make both top-1 equal: no label is hit by either model."""
+    lying(lambda logits: np.full_like(logits, np.nan))
+    with torch.no_grad():
+        logits = torch.cat([saved.subnet(batch) for batch in batches(saved.test, 12)])
+    hit = logits.argmax(1).numpy()
+    labels = np.where(hit == 3, 2, 3).astype(np.int64)  # never what is hit, nor NaN's argmax of 0
+    test = ImageSet(saved.test.images, labels, saved.test.classes)
+    with pytest.raises(GateError, match="no bundle was written"):
+        export_subnet(saved.path, out, test)
+    assert not out.exists()
+
+
+def test_same_logits_but_another_top1_do_not_pass_the_gate(
+    saved: Any, out: Path, tmp_path: Path, lying: Callable[[Lie], None], net: Supernet, arch: Arch
+) -> None:
+    """Two classes as good as equal: a difference within the tolerance decides."""
+    subnet = cut(net, arch, saved.test)
+    with torch.no_grad():
+        linear = [m for m in subnet.modules() if isinstance(m, torch.nn.Linear)][-1]
+        linear.weight.zero_()
+        linear.bias.copy_(torch.tensor([1.0, 1.00001, 0.0, 0.0]))
+
+    def nudge(logits: np.ndarray) -> np.ndarray:
+        return logits + np.array([2e-5, 0, 0, 0], np.float32)
+
+    path = saved.write(tmp_path / "flat", subnet=subnet)
+    lying(nudge)
+    refused(saved, out, GateError, "top-1 on the test set", path)
+
+
+def test_logits_of_another_shape_are_a_device_error(
+    saved: Any, out: Path, lying: Callable[[Lie], None]
+) -> None:
+    lying(lambda logits: logits[:, :3])
+    refused(saved, out, DeviceError, r"expected logits \(\d+, 4\)", saved.path)
+
+
+# -- overwriting ----------------------------------------------------------------------------
+
+
+def test_overwriting_replaces_the_whole_bundle(saved: Any, out: Path) -> None:
+    first = export_subnet(saved.path, out, saved.test)
+    (out / "left-over.txt").write_text("of an older version")
+    second = export_subnet(saved.path, out, saved.test, overwrite=True)
+    assert second.files == first.files
+    assert set(tree(out)) == {"model.onnx", "manifest.json"}
+    assert {path.name for path in out.parent.iterdir()} == {"best"}
+
+
+def test_overwriting_needs_nothing_to_be_there(saved: Any, out: Path) -> None:
+    export_subnet(saved.path, out, saved.test, overwrite=True)
+    assert set(tree(out)) == {"model.onnx", "manifest.json"}
+
+
+def test_failed_gate_keeps_the_old_bundle(
+    saved: Any, out: Path, lying: Callable[[Lie], None]
+) -> None:
+    export_subnet(saved.path, out, saved.test)
+    before = tree(out.parent)
+    lying(one_wrong)
+    with pytest.raises(GateError):
+        export_subnet(saved.path, out, saved.test, overwrite=True)
+    assert tree(out.parent) == before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_interrupted_overwrite_keeps_the_old_bundle(
+    saved: Any, out: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    export_subnet(saved.path, out, saved.test)
+    before = tree(out.parent)
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(bundle_module, "write_model", fail)
+    with pytest.raises(error):
+        export_subnet(saved.path, out, saved.test, overwrite=True)
+    assert tree(out.parent) == before
+
+
+def test_overwriting_spares_a_folder_that_is_no_bundle(saved: Any, tmp_path: Path) -> None:
+    """``--out ~/photos --overwrite`` must not cost the photos."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "cat.jpg").write_bytes(b"irreplaceable")
+    with pytest.raises(InputError, match="photos"):
+        export_subnet(saved.path, photos, saved.test, overwrite=True)
+    assert tree(photos) == {"cat.jpg": b"irreplaceable"}
+
+
+def test_overwriting_a_file_is_refused(saved: Any, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    with pytest.raises(InputError, match="notes.txt"):
+        export_subnet(saved.path, file, saved.test, overwrite=True)
+    assert file.read_text() == "mine"
+
+
+# -- what is measured is what ships ---------------------------------------------------------
+
+
+def test_examiner_measures_the_graph_that_ships(
+    saved: Any,
+    net: Supernet,
+    arch: Arch,
+    out: Path,
+    tmp_path: Path,
+    tiny_space: SearchSpace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured: dict[str, Subject] = {}
+
+    def measure(
+        subjects: Mapping[str, Subject], reference: Subject, **options: Any
+    ) -> dict[str, Measurement]:
+        measured.update(subjects)
+        assert reference.shape == (1, 3, *[reference_arch(tiny_space).resolution] * 2)
+        assert (options["threads"], options["journal"]) == (3, tmp_path)
+        taken = Measurement(ms=2.0, p10=2.1, p50=2.5, p90=3.0, p99=4.0, spread=0.1, repeats=9)
+        return dict.fromkeys(subjects, taken)
+
+    monkeypatch.setattr(examiner_module, "measure", measure)
+    data = DataSplits("somewhere", saved.test, saved.test, saved.test)
+    evaluator: Any = SimpleNamespace(
+        data=data,
+        record=saved.record,
+        validate=lambda archs, progress: [10.0 * (i + 1) for i in range(len(archs))],
+        cut=lambda arch: saved.subnet,
+        subnet_record=lambda candidate: saved.record.model_copy(update={"candidate": candidate}),
+    )
+    conditions = Conditions(
+        device="local", processor="p", runtime="onnxruntime", runtime_version="1", threads=3
+    )
+    examine = DeviceExaminer(evaluator, conditions, Protocol(), tmp_path)
+    assert examine([]) == []
+    (figures,) = examine([arch])
+    assert figures == {"top1": 10.0, "latency": 2.0, "latency.p50": 2.5, "latency.p99": 4.0}
+    (subject,) = measured.values()
+    assert subject.shape == (1, 3, 12, 12)
+    export_subnet(saved.path, out, saved.test)
+    assert subject.graph.SerializeToString() == (out / "model.onnx").read_bytes()

@@ -1,0 +1,278 @@
+"""Latency tables: what they keep, and what they refuse to be read or used as."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ofa_deploy.errors import FileFormatError, InputError, MismatchError
+from ofa_deploy.hardware import (
+    BlockEntry,
+    Conditions,
+    LatencyTable,
+    Measurement,
+    NetworkEntry,
+    find_table,
+    table_files,
+)
+from ofa_deploy.space import SearchSpace
+
+HERE = Conditions(
+    device="local", processor="Fast Inc. X1, 2 cores", runtime="onnxruntime", runtime_version="1.2"
+)
+
+
+def measurement(ms: float) -> Measurement:
+    return Measurement(
+        ms=ms, p10=ms, p50=1.1 * ms, p90=1.2 * ms, p99=1.5 * ms, spread=0.01, repeats=40
+    )
+
+
+@pytest.fixture
+def table(tiny_space: SearchSpace) -> LatencyTable:
+    blocks = {
+        block.key: BlockEntry(
+            ms=0.01 * (position + 1),
+            spread=0.02,
+            count=40,
+            macs=block.macs,
+            params=block.params,
+            bytes_moved=block.bytes_moved,
+        )
+        for position, block in enumerate(tiny_space.blocks())
+    }
+    roles = (("calibration", tiny_space.smallest, 0.2), ("holdout", tiny_space.largest, 0.7))
+    return LatencyTable(
+        space=tiny_space.name,
+        fingerprint=tiny_space.fingerprint,
+        conditions=HERE,
+        protocol={"rounds": 40, "tolerance": 0.1},
+        date="2026-01-02T03:04:05+00:00",
+        other_load=0.25,
+        empty_ms=0.003,
+        blocks=blocks,
+        networks=tuple(
+            NetworkEntry(arch=arch.to_dict(), role=role, latency=measurement(ms))  # type: ignore[arg-type]
+            for role, arch, ms in roles
+        ),
+    )
+
+
+@pytest.fixture
+def file(table: LatencyTable, tmp_path: Path) -> Path:
+    return table.save(tmp_path / "table.json")
+
+
+def edited(file: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
+    """The file with its JSON changed by ``edit``; NaN is written as Python writes it."""
+    value = json.loads(file.read_text())
+    edit(value)
+    file.write_text(json.dumps(value))
+    return file
+
+
+def first_block(value: dict[str, Any]) -> dict[str, Any]:
+    entry: dict[str, Any] = next(iter(value["blocks"].values()))
+    return entry
+
+
+# -- on disk --------------------------------------------------------------------------------
+
+
+def test_table_comes_back_as_it_was(table: LatencyTable, file: Path) -> None:
+    loaded = LatencyTable.load(file)
+    assert loaded == table
+    assert loaded.schema_ == "latency-table/1"
+    assert list(loaded.blocks) == list(table.blocks)
+
+
+def test_roles_and_archs_come_back(file: Path, tiny_space: SearchSpace) -> None:
+    loaded = LatencyTable.load(file)
+    assert loaded.archs("calibration") == ([tiny_space.smallest], [0.2])
+    assert loaded.archs("holdout") == ([tiny_space.largest], [0.7])
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, -2])
+def test_truncated_table_is_refused(file: Path, kept: int) -> None:
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(FileFormatError, match=re.escape(str(file))):
+        LatencyTable.load(file)
+
+
+def test_newer_table_asks_for_an_upgrade(file: Path) -> None:
+    edited(file, lambda value: value.update(schema="latency-table/2", what_is_new=1))
+    with pytest.raises(FileFormatError, match="newer ofa-deploy .*latency-table/2.*upgrade"):
+        LatencyTable.load(file)
+
+
+@pytest.mark.parametrize("schema", ["front/1", "latency-table/x", None, 1])
+def test_file_of_another_schema_is_refused(file: Path, schema: object) -> None:
+    edited(file, lambda value: value.update(schema=schema))
+    with pytest.raises(FileFormatError, match="expected a file of schema 'latency-table/1'"):
+        LatencyTable.load(file)
+
+
+@pytest.mark.parametrize("ms", [float("nan"), float("inf"), -0.1, 0, "fast", None])
+def test_latency_that_makes_no_sense_is_refused(file: Path, ms: object) -> None:
+    edited(file, lambda value: first_block(value).update(ms=ms))
+    with pytest.raises(FileFormatError, match=re.escape(str(file))):
+        LatencyTable.load(file)
+
+
+def test_latency_too_large_for_a_float_is_refused(file: Path) -> None:
+    text = file.read_text().replace('"ms": 0.01,', '"ms": 1e999,', 1)
+    assert "1e999" in text
+    file.write_text(text)
+    with pytest.raises(FileFormatError, match="inf|1e999"):
+        LatencyTable.load(file)
+
+
+def test_message_names_the_field(file: Path, table: LatencyTable) -> None:
+    edited(file, lambda value: first_block(value).update(ms=-1))
+    key = next(iter(table.blocks))
+    with pytest.raises(FileFormatError, match=re.escape(f"blocks.{key}.ms")):
+        LatencyTable.load(file)
+
+
+def test_duplicate_block_is_refused(file: Path, table: LatencyTable) -> None:
+    first, second = list(table.blocks)[:2]
+    file.write_text(file.read_text().replace(f'"{second}"', f'"{first}"'))
+    with pytest.raises(FileFormatError, match=re.escape(f"key '{first}' stands twice")):
+        LatencyTable.load(file)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda value: value.pop("conditions"),
+        lambda value: value.pop("fingerprint"),
+        lambda value: value["blocks"].clear(),
+        lambda value: value.update(comment="hello"),
+        lambda value: value.update(other_load=1.5),
+        lambda value: value["conditions"].update(batch=0),
+        lambda value: value["networks"][0].update(role="other"),
+        lambda value: value["networks"][0]["latency"].update(p99=-1),
+    ],
+)
+def test_incomplete_or_inconsistent_table_is_refused(
+    file: Path, edit: Callable[[dict[str, Any]], object]
+) -> None:
+    edited(file, edit)
+    with pytest.raises(FileFormatError, match=re.escape(str(file))):
+        LatencyTable.load(file)
+
+
+# -- what it answers for --------------------------------------------------------------------
+
+
+def test_block_is_looked_up_by_key(table: LatencyTable, tiny_space: SearchSpace) -> None:
+    values = [table.value(block) for block in tiny_space.blocks()]
+    assert values == pytest.approx([0.01 * (i + 1) for i in range(len(values))])
+
+
+def test_missing_block_names_the_nearest(table: LatencyTable, tiny_space: SearchSpace) -> None:
+    stem, *rest = tiny_space.blocks()
+    smaller = table.model_copy(update={"blocks": {b.key: table.blocks[b.key] for b in rest}})
+    with pytest.raises(MismatchError, match=f"no block {stem.key}; nearest: conv_") as error:
+        smaller.value(stem)
+    assert "local" in str(error.value)
+
+
+def test_table_of_another_space_is_refused(table: LatencyTable, tiny_space: SearchSpace) -> None:
+    table.check_for(tiny_space)
+    other = tiny_space.with_classes(5)
+    with pytest.raises(MismatchError, match="class counts") as error:
+        table.check_for(other)
+    assert tiny_space.fingerprint in str(error.value)
+    assert other.fingerprint in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("device", "jetson"),
+        ("processor", "Slow Inc. Y2, 2 cores"),
+        ("runtime", "tensorrt"),
+        ("runtime_version", "1.3"),
+        ("precision", "int8"),
+        ("batch", 8),
+        ("threads", 2),
+        ("power_mode", "15W"),
+    ],
+)
+def test_other_conditions_are_refused_by_name(
+    table: LatencyTable, tiny_space: SearchSpace, name: str, value: object
+) -> None:
+    other = HERE.model_copy(update={name: value})
+    assert HERE.differences(other) == [f"{name} ({getattr(HERE, name)}, {value})"]
+    with pytest.raises(MismatchError, match=re.escape(f"{name} (")) as error:
+        table.check_for(tiny_space, other)
+    names = re.findall(r"(\w+) \(", str(error.value).partition("(table, asked):")[2])
+    assert names == [name]
+
+
+def test_same_conditions_are_accepted(table: LatencyTable, tiny_space: SearchSpace) -> None:
+    table.check_for(tiny_space, HERE.model_copy())
+
+
+# -- names, frames, folders -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({}, "tiny@onnxruntime-fp32-b1-t1.json"),
+        (
+            {"runtime": "tensorrt", "precision": "int8", "batch": 4, "threads": 2},
+            "tiny@tensorrt-int8-b4-t2.json",
+        ),
+        ({"power_mode": "15W"}, "tiny@onnxruntime-fp32-b1-t1-15W.json"),
+    ],
+)
+def test_file_name_tells_the_conditions(
+    table: LatencyTable, changed: dict[str, object], name: str
+) -> None:
+    conditions = HERE.model_copy(update=changed)
+    assert table.model_copy(update={"conditions": conditions}).file_name == name
+
+
+def test_frame_has_a_row_a_block(table: LatencyTable) -> None:
+    frame = table.to_frame()
+    assert list(frame["block"]) == list(table.blocks)
+    row = frame.iloc[3]
+    assert row["gmacs_per_s"] == pytest.approx(row["macs"] / (row["ms"] * 1e-3) / 1e9)
+
+
+def test_tables_are_found_and_the_users_come_first(
+    table: LatencyTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = table.save(tmp_path / "latency_tables" / "local" / table.file_name)
+    (own.parent / ".journal").mkdir()
+    (own.parent / ".journal" / "half.jsonl").write_text("{}\n")
+    found = table_files()
+    assert found[0] == own
+    assert [path for path in found if path.is_relative_to(tmp_path)] == [own]
+
+
+def test_table_is_found_by_path(table: LatencyTable, file: Path) -> None:
+    assert find_table(str(file)) == table
+
+
+def test_missing_table_lists_those_at_hand(
+    table: LatencyTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = table.save(tmp_path / "latency_tables" / "local" / table.file_name)
+    with pytest.raises(InputError, match="no such latency table") as error:
+        find_table("elsewhere.json")
+    assert str(own) in str(error.value)
+    assert "ofa-deploy profile" in str(error.value)
+
+
+def test_folder_is_no_table(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="folder"):
+        find_table(str(tmp_path))

@@ -1,0 +1,159 @@
+"""Timing in turns, on a machine whose clock the tests turn themselves."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ofa_deploy.profiling import Protocol
+from ofa_deploy.profiling import protocol as protocol_module
+from ofa_deploy.profiling.protocol import Timings, time_in_turns
+from ofa_deploy.profiling.worker import summary
+
+MS = 1_000_000
+
+
+@dataclass
+class Machine:
+    """Things to call, and how long they take.
+
+    Attributes:
+        slowness: from the reference's bursts so far (the running one included) to a factor.
+        calls: the names called, in order.
+        now: in ns.
+    """
+
+    slowness: Callable[["Machine"], float] = lambda machine: 1.0
+    calls: list[str] = field(default_factory=list)
+    now: int = 0
+
+    def callable(self, name: str, ms: float) -> Callable[[], None]:
+        def call() -> None:
+            self.calls.append(name)
+            self.now += round(ms * MS * self.slowness(self))
+
+        return call
+
+    @property
+    def bursts(self) -> list[tuple[str, int]]:
+        """Calls of one name in a row, with their number."""
+        return [(name, len(list(group))) for name, group in groupby(self.calls)]
+
+    @property
+    def visits(self) -> int:
+        """Bursts of the reference so far."""
+        return sum(name == "reference" for name, _ in self.bursts)
+
+    def run(self, protocol: Protocol, **subjects: float) -> tuple[list[int], Timings]:
+        """Time subjects of so many ms in turns with a reference of 1 ms."""
+        calls = {name: self.callable(name, ms) for name, ms in subjects.items()}
+        *standing, timings = time_in_turns(self.callable("reference", 1.0), calls, protocol)
+        assert isinstance(timings, Timings)
+        assert all(isinstance(each, int) for each in standing)
+        return standing, timings  # type: ignore[return-value]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    made = Machine()
+    clock = SimpleNamespace(perf_counter_ns=lambda: made.now)
+    monkeypatch.setattr(protocol_module, "time", clock)
+    yield made
+
+
+def test_every_round_stands_between_two_of_the_reference(machine: Machine) -> None:
+    standing, timings = machine.run(Protocol(rounds=3, runs=2, discard=1), a=2.0, b=3.0)
+    turn = [("a", 3), ("b", 3), ("reference", 3)]
+    assert machine.bursts == [("reference", 3), *turn, *turn, *turn]
+    assert standing == [1, 2, 3]
+    assert timings.rejected == 0
+
+
+def test_timings_are_in_ms_a_round_and_run(machine: Machine) -> None:
+    _, timings = machine.run(Protocol(rounds=3, runs=2), a=2.0, b=3.0)
+    np.testing.assert_array_equal(timings.subjects["a"], np.full((3, 2), 2.0))
+    np.testing.assert_array_equal(timings.subjects["b"], np.full((3, 2), 3.0))
+    assert len(timings.reference) == 3
+    assert (timings.reference == 1.0).all()
+
+
+@pytest.mark.parametrize("discard", [0, 1, 2])
+def test_first_calls_of_a_burst_are_not_timed(machine: Machine, discard: int) -> None:
+    def cold(m: Machine) -> float:
+        return 50.0 if m.bursts[-1][1] <= discard else 1.0
+
+    machine.slowness = cold
+    _, timings = machine.run(Protocol(rounds=2, runs=3, discard=discard), a=2.0)
+    assert (timings.reference == 1.0).all()
+    assert (timings.subjects["a"] == 2.0).all()
+
+
+def test_round_in_which_the_reference_moved_is_repeated(machine: Machine) -> None:
+    # The third visit of the reference is the end of round 2 and the start of round 3.
+    machine.slowness = lambda m: 1.5 if m.visits == 3 else 1.0
+    standing, timings = machine.run(Protocol(rounds=4, runs=2), a=2.0)
+    assert standing == [1, 1, 1, 2, 3, 4]
+    assert timings.rejected == 2
+    assert timings.subjects["a"].shape == (4, 2)
+    assert (timings.subjects["a"] == 2.0).all()
+    assert (timings.reference == 1.0).all()
+    assert machine.visits == 1 + 4 + 2
+
+
+def test_reference_that_moves_within_the_tolerance_stands(machine: Machine) -> None:
+    machine.slowness = lambda m: 1.05 if m.visits == 3 else 1.0
+    _, timings = machine.run(Protocol(rounds=4, runs=2, tolerance=0.1), a=2.0)
+    assert timings.rejected == 0
+
+
+def test_slow_start_does_not_become_the_measure(machine: Machine) -> None:
+    machine.slowness = lambda m: 3.0 if m.visits == 1 else 1.0
+    _, timings = machine.run(Protocol(rounds=20, runs=2), a=2.0)
+    assert 0 < timings.rejected < 20
+    assert (timings.reference == 1.0).all()
+
+
+def test_no_more_rounds_are_dropped_than_asked_for(machine: Machine) -> None:
+    machine.slowness = lambda m: 3.0 if m.visits % 2 else 1.0
+    standing, timings = machine.run(Protocol(rounds=5, runs=2), a=2.0)
+    assert timings.rejected == 5
+    assert standing == [0] * 5 + [1, 2, 3, 4, 5]
+    assert timings.subjects["a"].shape == (5, 2)
+
+
+def test_ratios_are_recovered_under_drift(machine: Machine) -> None:
+    rounds = 40
+    machine.slowness = lambda m: 1 + m.now / MS / 1000  # twice as slow after a second
+    protocol = Protocol(rounds=rounds, runs=5, tolerance=10.0)
+    _, timings = machine.run(protocol, half=0.5, same=1.0, triple=3.0)
+    found = summary(timings)
+    for name, ratio in (("half", 0.5), ("same", 1.0), ("triple", 3.0)):
+        assert found[name]["ratio"] == pytest.approx(ratio, rel=0.02)
+    # The plain timings are no use: they moved by far more.
+    assert timings.reference.max() / timings.reference.min() > 3
+
+
+def test_ratios_are_recovered_when_the_clock_jumps(machine: Machine) -> None:
+    rng = np.random.default_rng(3)
+    slowness = 1 + 0.5 * (rng.random(1000) < 0.2)  # a fifth of the visits is half as slow again
+    machine.slowness = lambda m: float(slowness[m.visits])
+    _, timings = machine.run(Protocol(rounds=40, runs=5), triple=3.0)
+    assert timings.rejected > 5
+    assert summary(timings)["triple"]["ratio"] == pytest.approx(3.0, rel=0.01)
+
+
+def test_summary_by_hand() -> None:
+    timings = Timings(
+        reference=np.array([[1.0, 1.0, 3.0], [2.0, 2.0, 2.0]]),
+        subjects={"a": np.array([[2.0, 9.0, 2.0], [6.0, 6.0, 1.0]])},
+        rejected=0,
+    )
+    found = summary(timings)
+    assert found[""]["ratio"] == 1.0
+    assert found["a"]["ratio"] == pytest.approx((2.0 / 1.0 + 6.0 / 2.0) / 2)
+    assert found["a"]["p50"] == pytest.approx(4.0)
+    assert found["a"]["runs"] == 6
+    assert found["a"]["p10"] <= found["a"]["p50"] <= found["a"]["p90"] <= found["a"]["p99"]

@@ -279,6 +279,11 @@ class Journal:
                 raise
         self.records.append(record)
 
+    def clear(self) -> None:
+        """Forget all records."""
+        write_text(self.path, json.dumps(self.identity) + "\n")
+        self.records.clear()
+
 
 @contextmanager
 def exclusive(folder: Path | str) -> Iterator[None]:

@@ -98,7 +98,7 @@ def _finite(value: object) -> float:
 
 @dataclass(frozen=True)
 class ParetoFront(Sequence[Candidate]):
-    """Candidates none of which is beaten in every objective by another; sorted by the last one.
+    """Candidates none of which another dominates, sorted by the last objective.
 
     Attributes:
         candidates: the front.

@@ -18,8 +18,11 @@ __all__ = ["check_here", "prove"]
 PROTOCOL = Protocol()
 
 
-def check_here(table: LatencyTable) -> None:
+def check_here(table: LatencyTable, *, mend: str) -> None:
     """See that this machine is the one that the table speaks of.
+
+    Args:
+        mend: what to do if it is not.
 
     Raises:
         MismatchError: naming what differs.
@@ -35,7 +38,7 @@ def check_here(table: LatencyTable) -> None:
     if different := c.differences(here):
         raise MismatchError(
             f"the latency table does not speak of this machine (table, here): "
-            f"{', '.join(different)}; profile anew, or search with --no-verify"
+            f"{', '.join(different)}; {mend}"
         )
 
 
@@ -51,7 +54,12 @@ def prove(
 ) -> tuple[Verified, Path]:
     """The most accurate subnet measured to meet the constraints, and its file."""
     examiner = DeviceExaminer(
-        evaluator, table.conditions, PROTOCOL, evaluator.run / "measurements", progress
+        evaluator,
+        table.conditions,
+        table.reference.ms,
+        PROTOCOL,
+        evaluator.run / "measurements",
+        progress,
     )
     found = search_verified(
         evaluator.record.search_space,

@@ -58,17 +58,24 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except OfaDeployError as error:
-            _stderr.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
+            _say_error(str(error))
             raise typer.Exit(error.exit_code) from None
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            _stderr.print(f"[bold red]error:[/] {_escaped(f'{where}{error.strerror or error}')}")
+            _stderr.print(
+                f"[bold red]error:[/] {_escaped(f'{where}{error.strerror or error}')}",
+                soft_wrap=True,
+            )
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            _stderr.print("interrupted; run the same command again to go on where it stopped")
+            _stderr.print("interrupted; run the same command again: finished work is kept")
             raise typer.Exit(_INTERRUPTED) from None
 
     return run
+
+
+def _say_error(text: str) -> None:
+    _stderr.print(f"[bold red]error:[/] {_escaped(text)}", soft_wrap=True)
 
 
 def _escaped(text: str) -> str:

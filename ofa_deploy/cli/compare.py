@@ -44,12 +44,10 @@ def compare(
     files = [FrontFile.load(path) for path in fronts]
     if label and len(label) != len(files):
         raise InputError(f"expected {len(files)} labels, found {len(label)}")
-    first = files[0].conditions
+    first = next((file.conditions for file in files if file.conditions), None)
     for path, file in zip(fronts, files, strict=True):
         if first and file.conditions and (different := first.differences(file.conditions)):
-            raise MismatchError(
-                f"{path}: measured under other conditions than {fronts[0]}: {', '.join(different)}"
-            )
+            raise MismatchError(f"{path}: measured under other conditions: {', '.join(different)}")
     names = label or _labels(fronts, [file.kind for file in files])
     series = [Series(n, f.pareto, f.kind) for n, f in zip(names, files, strict=True)]
     budgets = sorted({budget for file in files for budget in file.budgets})

@@ -23,8 +23,8 @@ __all__ = ["evaluate"]
 @guarded
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A finished training run.")],
-    subnets: Annotated[int, typer.Option(min=8, help="How many random subnets.")] = 40,
-    seed: Annotated[int, typer.Option(help="For drawing them.")] = 0,
+    subnets: Annotated[int, typer.Option(min=9, help="How many random subnets.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="For drawing them.")] = 0,
     output: FormatOption = OutputFormat.table,
     quiet: QuietOption = False,
 ) -> None:
@@ -36,8 +36,10 @@ def evaluate(
     """
     from ofa_deploy._files import exclusive
     from ofa_deploy.cli._workspace import accuracy_model, load_evaluator
+    from ofa_deploy.train import RunFile
 
     bars = progress(quiet)
+    RunFile.load(run)  # before the lock, which would make the folder
     with exclusive(run):
         evaluator = load_evaluator(run, bars)
         model, archs, top1 = accuracy_model(evaluator, subnets, seed, bars)

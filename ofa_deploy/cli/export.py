@@ -25,14 +25,13 @@ def export(
     top-1 on the test set.
     """
     from ofa_deploy.cli._workspace import run_data
-    from ofa_deploy.errors import InputError, MismatchError, UnknownNameError
-    from ofa_deploy.export import export_subnet
+    from ofa_deploy.errors import MismatchError, UnknownNameError
+    from ofa_deploy.export import check_out, export_subnet
     from ofa_deploy.supernet import load_subnet
 
     if target != "onnx":
         raise UnknownNameError("target", target, ["onnx"])
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} exists; name another folder or pass --overwrite")
+    check_out(out, overwrite=overwrite)
     _, record = load_subnet(subnet)
     data = run_data(record.data, record.data_options, record.search_space, progress(quiet))
     if data.digest != record.data_digest:

@@ -64,7 +64,8 @@ def options(
     """Train one once-for-all network, then find, export and prove the best subnet for a device.
 
     Try: ofa-deploy quickstart. Data goes to stdout, progress and messages to stderr.
-    Exit codes: 0 done, 1 wrong input, 2 usage, 3 nothing feasible, 4 a device or runtime failed.
+    Exit codes: 0 done, 1 wrong input, 2 usage, 3 nothing feasible, 4 a device or runtime failed,
+    130 interrupted.
     """
 
 

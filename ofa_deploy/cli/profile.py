@@ -14,14 +14,14 @@ __all__ = ["profile"]
 def profile(
     space: Annotated[str | None, typer.Option(help="Search space to make the table for.")] = None,
     run: Annotated[Path | None, typer.Option(help="Or a training run, whose space it is.")] = None,
-    classes: Annotated[int | None, typer.Option(help="Classes, with --space.")] = None,
+    classes: Annotated[int | None, typer.Option(min=2, help="Classes, with --space.")] = None,
     device: Annotated[str, typer.Option(help="ofa-deploy devices lists them.")] = "local",
     runtime: Annotated[str, typer.Option(help="Inference engine.")] = "onnxruntime",
     precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
     batch: Annotated[int, typer.Option(min=1, help="Images an inference.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Threads an inference.")] = 1,
     out: Annotated[Path | None, typer.Option(help="File to write.")] = None,
-    seed: Annotated[int, typer.Option(help="For drawing whole networks.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="For drawing whole networks.")] = 0,
     quiet: QuietOption = False,
 ) -> None:
     """Measure every block of a space into a latency table.
@@ -31,16 +31,21 @@ def profile(
     that error is printed, and again whenever the table is used. Interrupt it whenever you like:
     the same command goes on where it stopped.
     """
+    import shutil
+
     from ofa_deploy._files import exclusive
     from ofa_deploy.cli._workspace import chosen_space, load_warning, table_path
     from ofa_deploy.hardware import load_device
     from ofa_deploy.predict import latency_model
-    from ofa_deploy.profiling import profile_space
+    from ofa_deploy.profiling import conditions_here, profile_space
 
     chosen = chosen_space(space, run, classes)
     target = load_device(device)
-    work = Path("latency_tables") / target.id / ".journal"
-    with exclusive(work):
+    conditions_here(target, runtime=runtime, precision=precision, batch=batch, threads=threads)
+    # One lock a device: two profiles at once would measure each other.
+    folder = Path("latency_tables") / target.id
+    work = folder / f".{chosen.fingerprint}"
+    with exclusive(folder):
         table = profile_space(
             chosen,
             target,
@@ -53,8 +58,7 @@ def profile(
             progress=progress(quiet),
         )
         path = table.save(table_path(table, out))
-        for file in work.glob("*.jsonl"):
-            file.unlink()
+        shutil.rmtree(work)  # the journal of what the table now holds
     model = latency_model(chosen, table)
     least, greatest = model.bounds()
     say(f"latency reaches from {least:.3f} to {greatest:.3f} ms; {model.holdout}", quiet=quiet)

@@ -33,7 +33,7 @@ def quickstart(
     epochs: Annotated[int, typer.Option(min=3, help="Training epochs.")] = 8,
     images: Annotated[int, typer.Option(min=500, help="Training images.")] = 8_000,
     threads: Annotated[int, typer.Option(help="Threads for training.")] = 2,
-    seed: Annotated[int, typer.Option(help="For everything that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="For everything that is drawn.")] = 0,
     quiet: QuietOption = False,
 ) -> None:
     """Run the whole job here, from training to the report.
@@ -117,10 +117,7 @@ class _Quickstart:
         }
         data = run_data("glyphs", options, space)
         config = TrainConfig.build(
-            epochs=self.epochs,
-            ramp_end=max(1, round(self.epochs * 0.6)),
-            threads=self.threads,
-            seed=self.seed,
+            epochs=self.epochs, calibration=1_000, threads=self.threads, seed=self.seed
         )
         record = train(config, space, data, self.run, data_options=options, progress=self.bars)
         top1 = record.validation_top1
@@ -141,7 +138,7 @@ class _Quickstart:
         path = self.run / "latency_table.json"
         if path.exists():
             table = LatencyTable.load(path)
-            check_here(table)
+            check_here(table, mend=f"delete {path} to profile anew")
         else:
             table = profile_space(
                 space,

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["search"]
 
+Kind = Literal["predicted", "measured"]
+
 
 @guarded
 def search(
@@ -37,7 +39,7 @@ def search(
         bool, typer.Option(help="Cut, recalibrate, evaluate and measure the best candidates.")
     ] = True,
     name: Annotated[str, typer.Option(help="Stem of the files to write.")] = "best",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same answer.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same answer.")] = 0,
     output: FormatOption = OutputFormat.table,
     quiet: QuietOption = False,
 ) -> None:
@@ -70,10 +72,10 @@ def search(
     say(str(accuracy), quiet=quiet)
     say(f"latency table: {latency.holdout}", quiet=quiet)
 
-    def save(kind: str, front: ParetoFront, stem: str) -> Path:
+    def save(kind: Kind, front: ParetoFront, stem: str) -> Path:
         file = FrontFile.build(
             run.name,
-            "measured" if kind == "measured" else "predicted",
+            kind,
             space,
             front,
             conditions=profiled.conditions,
@@ -81,22 +83,24 @@ def search(
         )
         return file.save(run / "fronts" / f"{stem}.front.json")
 
-    front = find(space, accuracy=accuracy, latency=latency, constraints=asked, seed=seed)
-    written = save("predicted", front, name)
     if not verify:
+        front = find(space, accuracy=accuracy, latency=latency, constraints=asked, seed=seed)
+        with exclusive(run):
+            written = save("predicted", front, name)
         _show(front, output)
         wrote(written, quiet=quiet)
         return
-    with exclusive(run):
-        from ofa_deploy.cli._closed_loop import check_here, prove
-        from ofa_deploy.cli._workspace import load_evaluator
+    from ofa_deploy.cli._closed_loop import check_here, prove
+    from ofa_deploy.cli._workspace import load_evaluator
 
-        check_here(profiled)
+    check_here(profiled, mend="profile anew, or search with --no-verify")
+    with exclusive(run):
         bars = progress(quiet)
         evaluator = load_evaluator(run, bars)
+        front = find(space, accuracy=accuracy, latency=latency, constraints=asked, seed=seed)
         found, subnet = prove(evaluator, profiled, accuracy, latency, asked, seed, name, bars)
-    measured = ParetoFront.of(found.examined)
-    also = save("measured", measured, f"{name}-measured")
+        written = save("predicted", front, name)
+        also = save("measured", ParetoFront.of(found.examined), f"{name}-measured")
     _show(ParetoFront((found.best,)), output)
     for path in (written, also, subnet):
         wrote(path, quiet=quiet)
@@ -121,7 +125,7 @@ def _show(front: "ParetoFront", output: OutputFormat) -> None:
     from ofa_deploy.report import Series, front_rows, rich_table
 
     measured = all(candidate.measured for candidate in front)
-    kind: Literal["predicted", "measured"] = "measured" if measured else "predicted"
+    kind: Kind = "measured" if measured else "predicted"
     rows = front_rows([Series("search", front, kind)])
     if output is OutputFormat.table:
         from rich.console import Console

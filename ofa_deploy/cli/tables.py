@@ -23,14 +23,21 @@ def tables(
 
     ms is a block's latency beyond an empty graph's; gmacs_per_s says how well the device is used.
     """
-    from ofa_deploy.errors import UnknownNameError
+    from ofa_deploy.errors import FileFormatError, UnknownNameError
     from ofa_deploy.hardware import LatencyTable, find_table, table_files
 
     if file is None:
-        rows = [_summary(path, LatencyTable.load(path)) for path in table_files()]
+        rows, damaged = [], []
+        for path in table_files():
+            try:
+                rows.append(_summary(path, LatencyTable.load(path)))
+            except FileFormatError as error:
+                damaged.append(error)
         if not rows:
             say("no latency tables yet; make one with: ofa-deploy profile --space NAME")
         emit(rows, output, title="latency tables")
+        if damaged:
+            raise FileFormatError("; ".join(map(str, damaged)))
         return
     table = find_table(str(file))
     columns = ["block", "ms", "spread", "macs", "params", "bytes_moved", "gmacs_per_s"]

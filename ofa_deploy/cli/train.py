@@ -40,8 +40,11 @@ def train(
         int | None, typer.Option(help="Held out from training, for choosing.")
     ] = None,
     test_images: Annotated[int | None, typer.Option(help="At most so many.")] = None,
+    calibration: Annotated[
+        int, typer.Option(help="Training images for BN statistics before an evaluation.")
+    ] = 2_000,
     threads: Annotated[int, typer.Option(help="Threads of this process.")] = 2,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same weights.")] = 0,
     quiet: QuietOption = False,
 ) -> None:
     """Train a once-for-all supernet with DεpS.
@@ -64,11 +67,12 @@ def train(
         raise UnknownNameError("augmentation", how, AUGMENTATIONS)
     config = TrainConfig.build(
         epochs=epochs,
-        ramp_end=max(1, round(epochs * 0.6)) if ramp_end is None else ramp_end,
-        ramp_epochs=max(1, round(epochs * 0.1)) if ramp_epochs is None else ramp_epochs,
+        ramp_end=ramp_end,
+        ramp_epochs=ramp_epochs,
         batch=batch,
         lr=lr,
         augment=how,
+        calibration=calibration,
         threads=threads,
         seed=seed,
     )

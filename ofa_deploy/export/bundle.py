@@ -5,7 +5,6 @@ metrics) and nothing that is not named there. It is written only if the model gi
 subnet's logits and the same top-1.
 """
 
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from ofa_deploy.graph import OPSET, build_onnx
 from ofa_deploy.runtimes import Session, get_runtime
 from ofa_deploy.supernet import Subnet, SubnetFile, batches, folded_weights, load_subnet
 
-__all__ = ["Gate", "Manifest", "export_subnet", "subnet_graph"]
+__all__ = ["Gate", "Manifest", "check_out", "export_subnet", "subnet_graph"]
 
 TOLERANCE = 1e-4
 _MODEL = "model.onnx"
@@ -36,7 +35,7 @@ class Gate(BaseModel):
 
     Attributes:
         max_difference: greatest difference of a logit from PyTorch's, relative to the greatest
-            logit of the batch.
+            logit of the test set.
         top1, subnet_top1: on the test set, of the model and of the PyTorch subnet, in percent.
         images: test images.
     """
@@ -70,6 +69,20 @@ class Manifest(BaseModel):
     gate: Gate
 
 
+def check_out(out: Path, *, overwrite: bool) -> None:
+    """See that a bundle may be written to ``out``.
+
+    Raises:
+        InputError: if something is there, and it is not a bundle that may be overwritten.
+    """
+    if not out.exists():
+        return
+    if not overwrite:
+        raise InputError(f"{out} exists; name another folder or pass --overwrite")
+    if not (out / "manifest.json").is_file():
+        raise InputError(f"{out} is not a bundle and is not overwritten; name another folder")
+
+
 def subnet_graph(subnet: Subnet, record: SubnetFile) -> onnx.ModelProto:
     """The ONNX graph of a subnet: the one that is measured, and the one that ships."""
     arch = record.network.arch
@@ -101,8 +114,7 @@ def export_subnet(path: Path, out: Path, test: ImageSet, *, overwrite: bool = Fa
         InputError: if ``out`` exists, or the subnet was never recalibrated.
         GateError: if the model's logits or top-1 are not the subnet's.
     """
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} exists; name another folder or pass --overwrite")
+    check_out(out, overwrite=overwrite)
     subnet, record = load_subnet(path)
     if not record.calibration:
         raise InputError(f"{path}: its BN was never recalibrated; cut it with ofa-deploy search")
@@ -150,12 +162,14 @@ def _compare(session: Session, subnet: Subnet, test: ImageSet, resolution: int) 
         found = session.run(np.ascontiguousarray(batch.numpy()))
         if found.shape != expected.shape:
             raise DeviceError(f"expected logits {expected.shape}, the runtime gave {found.shape}")
+        if not np.isfinite(found).all():
+            raise GateError("the ONNX model gives NaN or infinite logits; no bundle was written")
         difference = max(difference, float(np.abs(found - expected).max()))
         scale = max(scale, float(np.abs(expected).max()))
         labels = test.labels[start : start + len(expected)]
         right += [(found.argmax(1) == labels).sum(), (expected.argmax(1) == labels).sum()]
         start += len(expected)
-    return _Compared(difference / scale, int(right[0]), int(right[1]))
+    return _Compared(difference / max(scale, 1e-30), int(right[0]), int(right[1]))
 
 
 def _write(out: Path, artefact: bytes, record: SubnetFile, gate: Gate) -> Manifest:
@@ -182,7 +196,7 @@ def _write(out: Path, artefact: bytes, record: SubnetFile, gate: Gate) -> Manife
         )
         write_model(folder / "manifest.json", manifest)
         if out.exists():
-            shutil.rmtree(out)
+            out.replace(Path(temporary) / "previous")  # goes with the temporary folder
         folder.replace(out)
     return manifest
 

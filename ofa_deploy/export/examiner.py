@@ -8,12 +8,20 @@ from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.export.bundle import subnet_graph
 from ofa_deploy.hardware import Conditions
 from ofa_deploy.pareto import Candidate
-from ofa_deploy.profiling import Protocol, Subject, measure, network_subject, reference_arch
+from ofa_deploy.profiling import (
+    REFERENCE,
+    Protocol,
+    Subject,
+    measure,
+    network_subject,
+    reference_arch,
+)
 from ofa_deploy.space import Arch
-from ofa_deploy.supernet import Subnet
 from ofa_deploy.train import Evaluator
 
 __all__ = ["DeviceExaminer"]
+
+_DRIFT = 0.1
 
 
 @dataclass(frozen=True)
@@ -22,11 +30,13 @@ class DeviceExaminer:
 
     Attributes:
         conditions: those of the latency table that the candidates were searched with.
+        reference_ms: latency of the reference network in that table.
         journal: a folder that keeps finished measurements.
     """
 
     evaluator: Evaluator
     conditions: Conditions
+    reference_ms: float
     protocol: Protocol
     journal: Path | None = None
     progress: Progress = SILENT
@@ -49,6 +59,7 @@ class DeviceExaminer:
             progress=self.progress,
             label=f"measure {len(archs)} candidates",
         )
+        self._compare_clocks(taken[REFERENCE].ms)
         return [
             {
                 "top1": top1,
@@ -59,12 +70,17 @@ class DeviceExaminer:
             for arch, top1 in zip(archs, accuracies, strict=True)
         ]
 
+    def _compare_clocks(self, now: float) -> None:
+        """Say so if this machine runs at another speed than when the table was made."""
+        change = now / self.reference_ms - 1
+        if abs(change) > _DRIFT:
+            self.progress.say(
+                f"warning: the reference network takes {change:+.0%} of its time in the table; the "
+                "machine has changed speed, and predictions are off by as much"
+            )
+
     def _subject(self, arch: Arch) -> Subject:
         record = self.evaluator.subnet_record(Candidate(arch).to_dict())
-        graph = subnet_graph(self.cut(arch), record)
+        graph = subnet_graph(self.evaluator.cut(arch), record)
         size = arch.resolution
         return Subject(graph, (self.conditions.batch, 3, size, size))
-
-    def cut(self, arch: Arch) -> Subnet:
-        """The recalibrated subnet."""
-        return self.evaluator.cut(arch)

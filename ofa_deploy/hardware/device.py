@@ -75,7 +75,7 @@ def load_device(name: str) -> Device:
 
 
 def processor_name() -> str:
-    """What this machine's processor calls itself, and how many cores it may use."""
+    """What this machine's processor calls itself, and how many cores it has."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -36,8 +36,8 @@ class Measurement(BaseModel):
 
     Attributes:
         ms: the figure that tables and budgets speak of: the median of the ratios to a reference
-            graph timed in turns, times the reference's own 10th percentile. It is the latency of
-            a machine that does nothing else, and repeats best.
+            graph timed in turns, times the reference's own 10th percentile in the fastest process.
+            It is the latency of a machine that does nothing else, and repeats best.
         p10, p50, p90, p99: percentiles of the plain timings.
         spread: relative range of ``ms`` over the measuring processes.
         repeats: timed runs behind it.

@@ -9,7 +9,7 @@ from ofa_deploy._files import read_model, write_model
 from ofa_deploy._folders import shipped
 from ofa_deploy.errors import InputError, MismatchError
 from ofa_deploy.hardware.measurement import Conditions, Measurement
-from ofa_deploy.space import Arch, Block, SearchSpace
+from ofa_deploy.space import Arch, Block, SearchSpace, get_space, space_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,9 @@ class BlockEntry(BaseModel):
     """One block: its latency beyond an empty graph's, and what it computes and moves.
 
     Attributes:
-        ms: latency of the block alone, less that of a graph that does nothing.
+        ms: latency of the block alone, less that of a graph that does nothing; at least 1e-6.
+        count: timed runs.
+        macs, bytes_moved: for a whole batch.
     """
 
     model_config = _STRICT
@@ -60,6 +62,7 @@ class LatencyTable(BaseModel):
         blocks: by ``Block.key``.
         networks: whole networks measured in the same run.
         empty_ms: latency of a graph that does nothing.
+        reference: the network that everything was timed in turns with.
         protocol: how it was measured.
         other_load: share of the machine that other processes used meanwhile, 0 to 1.
         date: ISO 8601.
@@ -69,12 +72,14 @@ class LatencyTable(BaseModel):
 
     schema_: Literal["latency-table/1"] = Field("latency-table/1", alias="schema")
     space: str
+    classes: int = Field(ge=2)
     fingerprint: str
     conditions: Conditions
     protocol: dict[str, int | float | str]
     date: str
     other_load: float = Field(ge=0, le=1)
     empty_ms: float = Field(ge=0)
+    reference: Measurement
     blocks: dict[str, BlockEntry] = Field(min_length=1)
     networks: tuple[NetworkEntry, ...]
 
@@ -93,10 +98,15 @@ class LatencyTable(BaseModel):
 
     @property
     def file_name(self) -> str:
-        """``SPACE@RUNTIME-PRECISION-bBATCH-tTHREADS[-MODE].json``."""
+        """``SPACE[-cCLASSES]@RUNTIME-PRECISION-bBATCH-tTHREADS[-MODE].json``.
+
+        Classes are named where they are not those of the catalogue's space.
+        """
         c = self.conditions
+        usual = self.space in space_names() and get_space(self.space).classes == self.classes
+        space = self.space if usual else f"{self.space}-c{self.classes}"
         mode = f"-{c.power_mode}" if c.power_mode else ""
-        return f"{self.space}@{c.runtime}-{c.precision}-b{c.batch}-t{c.threads}{mode}.json"
+        return f"{space}@{c.runtime}-{c.precision}-b{c.batch}-t{c.threads}{mode}.json"
 
     def value(self, block: Block) -> float:
         """The block's ms.

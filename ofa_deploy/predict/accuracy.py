@@ -129,13 +129,13 @@ def fit_accuracy(
         top1: their accuracy in percent, shape (n,).
 
     Raises:
-        InputError: if there are fewer than eight, or an accuracy is not between 0 and 100.
+        InputError: if there are fewer than nine, or an accuracy is not between 0 and 100.
     """
     population = as_population(space, archs)
     measured = np.asarray(top1, float)
-    if len(population) != len(measured) or len(population) < 8:
+    if len(population) != len(measured) or len(population) < 9:
         raise InputError(
-            f"expected at least 8 networks and as many accuracies, found {len(population)} and "
+            f"expected at least 9 networks and as many accuracies, found {len(population)} and "
             f"{len(measured)}"
         )
     if not ((measured >= 0) & (measured <= 100)).all():
@@ -250,9 +250,8 @@ def _to_onnx(features: _Features, process: dict[str, Any]) -> onnx.ModelProto:
     near = graph.add("Exp", graph.add("Mul", distance, graph.floats(-0.5 / length**2)))
     smooth = graph.add("MatMul", near, graph.floats(process["dual"]))
     linear = graph.add("MatMul", x, graph.floats(process["weights"]))
-    total = graph.add("Add", graph.add("Add", smooth, linear), graph.floats(process["bias"]))
+    graph.add("Add", graph.add("Add", smooth, linear), graph.floats(process["bias"]))
     graph.nodes[-1].output[0] = "top1"
-    assert total
     return graph.model()
 
 

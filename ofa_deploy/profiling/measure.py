@@ -1,5 +1,6 @@
 """Measure graphs on this machine: worker processes, one after another, with a journal."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -13,17 +14,20 @@ from typing import Any
 
 import numpy as np
 import onnx
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ofa_deploy._files import Journal, digest
 from ofa_deploy._progress import SILENT, Progress, Task
 from ofa_deploy.errors import DeviceError, InputError, NoisyDeviceError
-from ofa_deploy.hardware import Measurement
+from ofa_deploy.hardware import Measurement, processor_name
 from ofa_deploy.profiling.protocol import Protocol
 from ofa_deploy.runtimes import get_runtime
 
 __all__ = ["REFERENCE", "Subject", "measure"]
 
 REFERENCE = "reference"
+_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+_TOO_NOISY = 0.25  # median disagreement of the processes beyond which nothing is returned
 _CHUNK = 64  # subjects a process: bounds its memory and the time between two looks at the reference
 
 
@@ -58,7 +62,7 @@ def measure(
         A measurement a name, and the reference's own under ``REFERENCE``.
 
     Raises:
-        NoisyDeviceError: if the reference kept moving.
+        NoisyDeviceError: if the processes disagree too much.
         DeviceError: if a worker process failed.
     """
     if not subjects:
@@ -70,13 +74,18 @@ def measure(
         names = list(subjects)
         chunks = [names[i : i + _CHUNK] for i in range(0, len(names), _CHUNK)]
         identity = {
+            "processor": processor_name(),
             "models": {name: model["sha256"] for name, model in models.items()},
             "runtime": [runtime, get_runtime(runtime).version, precision, threads],
             "protocol": asdict(protocol),
         }
         records = Journal(journal / f"{digest(identity)}.jsonl", identity) if journal else _Memory()
         bench.run(chunks, models, records)
-    return _combine(names, records.records, protocol)
+    try:
+        return _combine(names, records.records, protocol)
+    except NoisyDeviceError:
+        records.clear()  # or the next try would find the same answers
+        raise
 
 
 class _Memory:
@@ -87,6 +96,9 @@ class _Memory:
 
     def append(self, record: dict[str, Any]) -> None:
         self.records.append(record)
+
+    def clear(self) -> None:
+        self.records.clear()
 
 
 def _write_models(
@@ -101,9 +113,33 @@ def _write_models(
         models[name] = {
             "path": str(path),
             "shape": list(subject.shape),
-            "sha256": digest(artefact.hex()),
+            "sha256": hashlib.sha256(artefact).hexdigest(),
         }
     return models
+
+
+class _Figures(BaseModel):
+    """What a worker says of one subject; ``p..`` in ms."""
+
+    model_config = _STRICT
+
+    ratio: float = Field(gt=0)
+    p10: float = Field(gt=0)
+    p50: float = Field(gt=0)
+    p90: float = Field(gt=0)
+    p99: float = Field(gt=0)
+    runs: int = Field(ge=1)
+
+
+class _Message(BaseModel):
+    """One line of a worker's: how far it is, its result, or why it gave up."""
+
+    model_config = _STRICT
+
+    rounds: int = Field(0, ge=0, le=10**9)
+    result: dict[str, _Figures] | None = None
+    rejected: int = Field(0, ge=0)
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,6 +166,8 @@ class _Bench:
                     continue
                 job = self._job({name: models[name] for name in (*chunks[chunk], REFERENCE)})
                 answer = self._answer(job, task)
+                if set(answer["result"]) != {"", *chunks[chunk]}:
+                    raise DeviceError("a measuring process answered for other graphs than asked")
                 records.append({"chunk": chunk, "process": process, **answer})
 
     def _job(self, models: Mapping[str, dict[str, Any]]) -> str:
@@ -181,29 +219,30 @@ class _Bench:
         with suppress(BrokenPipeError):  # a worker that died says why on its stderr
             worker.stdin.write(job)
             worker.stdin.close()
-        return self._follow(_lines(worker), task)
+        return self._follow(_messages(worker), task)
 
-    def _follow(self, messages: Iterator[dict[str, Any]], task: Task) -> dict[str, Any] | None:
+    def _follow(self, messages: Iterator[_Message], task: Task) -> dict[str, Any] | None:
         answer, seen = None, 0
         for message in messages:
-            if "rounds" in message:
-                task.advance(message["rounds"] - seen)
-                seen = message["rounds"]
-            else:
-                answer = message
+            if message.result is not None:
+                answer = message.model_dump(exclude={"rounds", "error"})
+            elif message.error:
+                raise DeviceError(f"a measuring process failed: {message.error}")
+            elif message.rounds > seen:
+                task.advance(message.rounds - seen)
+                seen = message.rounds
         return answer
 
 
-def _lines(worker: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
+def _messages(worker: "subprocess.Popen[str]") -> Iterator[_Message]:
     assert worker.stdout is not None
     for line in worker.stdout:
         try:
-            message = json.loads(line)
-        except ValueError:
-            message = None
-        if not isinstance(message, dict):
-            raise DeviceError(f"a measuring process answered {line.strip()[:80]!r}, not a result")
-        yield message
+            yield _Message.model_validate_json(line)
+        except ValidationError:
+            raise DeviceError(
+                f"a measuring process answered {line.strip()[:80]!r}, not a result"
+            ) from None
 
 
 def _last_core() -> int | None:
@@ -215,19 +254,22 @@ def _last_core() -> int | None:
 def _combine(
     names: Sequence[str], records: Sequence[dict[str, Any]], protocol: Protocol
 ) -> dict[str, Measurement]:
-    """Medians over processes; refuses a machine on which the reference would not stand still."""
-    rejected = sum(record["rejected"] for record in records)
-    if rejected >= len(records) * protocol.rounds * 0.8:
-        raise NoisyDeviceError(
-            f"too noisy to measure: the reference moved by more than {protocol.tolerance:.0%} in "
-            f"{rejected} of {rejected + len(records) * protocol.rounds} rounds; close other "
-            "programs or fix the clock rate, then run again"
-        )
+    """Medians over processes; refuses a machine on which they do not agree."""
     results = [record["result"] for record in records]
-    reference_ms = float(np.median([result[""]["p10"] for result in results]))
+    # Other programs only ever slow a process down: the fastest one was disturbed least.
+    reference_ms = min(result[""]["p10"] for result in results)
     taken = {
         name: _measurement([r[name] for r in results if name in r], reference_ms) for name in names
     }
+    disagreement = float(np.median([measured.spread for measured in taken.values()]))
+    if disagreement > _TOO_NOISY:
+        rejected = sum(record["rejected"] for record in records)
+        raise NoisyDeviceError(
+            f"too noisy to measure: {protocol.processes} processes disagree by "
+            f"{disagreement:.0%}, and the reference moved in {rejected} of "
+            f"{rejected + len(records) * protocol.rounds} rounds; close other programs, then run "
+            "again"
+        )
     own = _measurement([result[""] for result in results], reference_ms)
     levels = np.array([result[""]["p10"] for result in results])
     spread = float(np.ptp(levels) / np.median(levels))

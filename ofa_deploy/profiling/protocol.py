@@ -26,7 +26,7 @@ class Protocol:
     Attributes:
         rounds: rounds that must stand.
         runs: timed runs a round and subject, after ``discard`` untimed ones.
-        tolerance: how far the reference's median of a round may lie from its median over rounds.
+        tolerance: how far the reference's medians before and after a round may differ.
         processes: independent processes; a figure is the median over them.
     """
 
@@ -42,7 +42,7 @@ class Timings:
     """Timings of one process, in ms.
 
     Attributes:
-        reference: shape (rounds, runs).
+        reference: shape (rounds, 2 * runs): timed before and after the subjects.
         subjects: by name, each of shape (rounds, runs).
         rejected: rounds that were dropped because the reference had moved.
     """
@@ -69,9 +69,9 @@ def time_in_turns(
 ) -> Iterator[Timings | int]:
     """Time all subjects, round by round.
 
-    A round stands if the reference, timed before and after it, stayed within the tolerance of its
-    median so far. At most as many rounds are dropped as asked for; after that they stand as they
-    are, and ``rejected`` tells.
+    A round stands if the reference, timed before and after it, kept within the tolerance. At most
+    as many rounds are dropped as asked for; after that they stand as they are, and ``rejected``
+    tells.
 
     Yields:
         The number of rounds that stand after each round, and at the end the ``Timings``.
@@ -79,13 +79,11 @@ def time_in_turns(
     kept: list[tuple[list[float], dict[str, list[float]]]] = []
     rejected = 0
     before = _time(reference, protocol)
-    typical = float(np.median(before))
     while len(kept) < protocol.rounds:
         taken = {name: _time(call, protocol) for name, call in subjects.items()}
         after = _time(reference, protocol)
-        typical = float(np.median([np.median(r) for r, _ in kept] + [typical, np.median(after)]))
-        moved = max(abs(float(np.median(each)) / typical - 1) for each in (before, after))
-        if moved > protocol.tolerance and rejected < protocol.rounds:
+        low, high = sorted((float(np.median(before)), float(np.median(after))))
+        if high / low - 1 > protocol.tolerance and rejected < protocol.rounds:
             rejected += 1
         else:
             kept.append((before + after, taken))

@@ -19,7 +19,7 @@ from ofa_deploy.hardware import (
     NetworkEntry,
     processor_name,
 )
-from ofa_deploy.profiling.measure import Subject, measure
+from ofa_deploy.profiling.measure import REFERENCE, Subject, measure
 from ofa_deploy.profiling.protocol import Protocol
 from ofa_deploy.runtimes import get_runtime
 from ofa_deploy.space import Arch, Block, SearchSpace
@@ -98,8 +98,10 @@ def profile_space(
     Raises:
         NoisyDeviceError: if the machine would not stand still.
     """
-    if calibration < 4 or holdout < 4:
-        raise InputError("expected at least 4 calibration and 4 holdout networks")
+    if calibration < 4 or holdout < 9:
+        raise InputError(
+            "expected at least 4 calibration networks, and 9 holdout ones for a 90 % interval"
+        )
     protocol = protocol or Protocol()
     conditions = conditions_here(
         device, runtime=runtime, precision=precision, batch=batch, threads=threads
@@ -128,13 +130,15 @@ def profile_space(
     )
     return LatencyTable(
         space=space.name,
+        classes=space.classes,
         fingerprint=space.fingerprint,
         conditions=conditions,
         protocol=asdict(protocol),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         other_load=round(meter.others(), 3),
         empty_ms=taken[_EMPTY].ms,
-        blocks={key: _entry(b, taken[key], taken[_EMPTY].ms) for key, b in blocks.items()},
+        reference=taken[REFERENCE],
+        blocks={key: _entry(b, taken[key], taken[_EMPTY].ms, batch) for key, b in blocks.items()},
         networks=tuple(
             NetworkEntry(arch=arch.to_dict(), role=role, latency=taken[f"network {i}"])
             for i, (arch, role) in enumerate(networks)
@@ -142,14 +146,14 @@ def profile_space(
     )
 
 
-def _entry(block: Block, measured: Measurement, empty_ms: float) -> BlockEntry:
+def _entry(block: Block, measured: Measurement, empty_ms: float, batch: int) -> BlockEntry:
     return BlockEntry(
         ms=max(measured.ms - empty_ms, 1e-6),
         spread=measured.spread,
         count=measured.repeats,
-        macs=block.macs,
+        macs=batch * block.macs,
         params=block.params,
-        bytes_moved=block.bytes_moved,
+        bytes_moved=batch * block.bytes_moved,
     )
 
 

@@ -9,9 +9,11 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ofa_deploy.errors import DeviceError
 from ofa_deploy.profiling.protocol import Floats, Protocol, Timings, time_in_turns
 from ofa_deploy.runtimes import get_runtime
 
@@ -49,7 +51,13 @@ def _bound(path: str, shape: list[int], runtime: str, threads: int) -> Callable[
 
 def main() -> None:
     """Do the job that stdin describes."""
-    job = json.load(sys.stdin)
+    try:
+        _work(json.load(sys.stdin))
+    except DeviceError as error:
+        print(json.dumps({"error": " ".join(str(error).split())}), flush=True)
+
+
+def _work(job: dict[str, Any]) -> None:
     _pin(job["core"])
     calls = {
         name: _bound(model["path"], model["shape"], job["runtime"], job["threads"])

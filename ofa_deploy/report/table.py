@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict, cast
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, TypedDict, cast
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.report.series import LATENCY, TOP1, Series, check, known
 from ofa_deploy.report.units import UNKNOWN, count, interval, milliseconds, percent
+from ofa_deploy.space import Arch
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,12 +47,14 @@ def front_rows(series_list: Sequence[Series], *, latency: str = LATENCY) -> list
         InputError: if there is no series, or two have one name.
     """
     check(series_list)
-    merged: dict[tuple[str, object], Row] = {}
+    merged: dict[tuple[str, Arch, int], Row] = {}
     for series in series_list:
+        seen: Counter[Arch] = Counter()  # one network may answer several budgets
         for candidate in series.front:
+            key = (series.label, candidate.arch, seen[candidate.arch])
+            seen[candidate.arch] += 1
             row = _row(series.label, candidate, latency)
-            before = merged.get((series.label, candidate.arch), row)
-            merged[series.label, candidate.arch] = _either(row, before)
+            merged[key] = _either(row, merged.get(key, row))
     labels = list(dict.fromkeys(series.label for series in series_list))
     return sorted(merged.values(), key=lambda row: labels.index(row["series"]))
 

@@ -1,11 +1,14 @@
 """Inference engines: ``build(graph, precision)``, ``load(artefact)``, ``run``."""
 
+from importlib import import_module
+
 from ofa_deploy.errors import UnknownNameError
 from ofa_deploy.runtimes.base import Runtime, Session
 
 __all__ = ["RUNTIMES", "Runtime", "Session", "get_runtime"]
 
-RUNTIMES = ("onnxruntime",)
+# name: (module, class)
+RUNTIMES = {"onnxruntime": ("ofa_deploy.runtimes.onnx_runtime", "OnnxRuntime")}
 
 
 def get_runtime(name: str) -> Runtime:
@@ -16,6 +19,6 @@ def get_runtime(name: str) -> Runtime:
     """
     if name not in RUNTIMES:
         raise UnknownNameError("runtime", name, RUNTIMES)
-    from ofa_deploy.runtimes.onnx_runtime import OnnxRuntime
-
-    return OnnxRuntime()
+    module, class_name = RUNTIMES[name]
+    runtime: Runtime = getattr(import_module(module), class_name)()
+    return runtime

@@ -12,6 +12,10 @@ from ofa_deploy.runtimes.base import Floats, Runtime, Session
 __all__ = ["OnnxRuntime"]
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
 class _OrtSession(Session):
     def __init__(self, session: ort.InferenceSession) -> None:
         self._session = session
@@ -22,7 +26,7 @@ class _OrtSession(Session):
         try:
             output: Floats = self._session.run([self._output], {self._input: images})[0]
         except Exception as error:  # onnxruntime's own exceptions share no public base
-            raise DeviceError(f"onnxruntime: {str(error).partition(chr(10))[0]}") from error
+            raise DeviceError(f"onnxruntime: {_one_line(error)}") from error
         return output
 
     def bound(self, images: Floats) -> Callable[[], None]:
@@ -58,6 +62,6 @@ class OnnxRuntime(Runtime):
             session = ort.InferenceSession(artefact, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own exceptions share no public base
             raise DeviceError(
-                f"onnxruntime {self.version} refuses the model: {str(error).partition(chr(10))[0]}"
+                f"onnxruntime {self.version} refuses the model: {_one_line(error)}"
             ) from error
         return _OrtSession(session)

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 __all__ = ["ACTIVATIONS", "Activation", "Block", "make_divisible"]
 
+Kind = Literal["conv", "mbconv", "classifier"]
 Activation = Literal["none", "relu", "hswish"]
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 
@@ -34,7 +35,7 @@ class Block:
         residual: whether the input is added to the output.
     """
 
-    kind: str
+    kind: Kind
     in_channels: int
     out_channels: int
     size: int
@@ -83,7 +84,7 @@ class Block:
                 depthwise = self.mid_channels * self.kernel**2 * out_area
                 projection = self.mid_channels * self.out_channels * out_area
                 return expansion + depthwise + 2 * self.mid_channels * self.se + projection
-            case _:
+            case "classifier":
                 features = self.mid_channels or self.in_channels
                 hidden = self.in_channels * self.mid_channels
                 return hidden + features * self.out_channels
@@ -101,7 +102,7 @@ class Block:
                 depthwise = (self.kernel**2 + 2) * mid
                 squeeze = 2 * mid * self.se + self.se + mid if self.se else 0
                 return expansion + depthwise + squeeze + (mid + 2) * self.out_channels
-            case _:
+            case "classifier":
                 features = self.mid_channels or self.in_channels
                 return self.in_channels * self.mid_channels + (features + 1) * self.out_channels
 

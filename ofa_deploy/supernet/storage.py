@@ -108,15 +108,14 @@ class SubnetFile(BaseModel):
 
 def save_subnet(stem: Path, subnet: Subnet, record: SubnetFile) -> Path:
     """Write the weights, then the file that binds them; returns the latter's path."""
+    described = stem.with_name(f"{stem.name}{_SUFFIX}")
+    described.unlink(missing_ok=True)  # or a crash would leave it beside weights of another subnet
     sha256 = save_tensors(
         stem.with_name(f"{stem.name}.safetensors"),
         subnet.state_dict(),
         {"space": record.search_space.name},
     )
-    return write_model(
-        stem.with_name(f"{stem.name}{_SUFFIX}"),
-        record.model_copy(update={"weights_sha256": sha256}),
-    )
+    return write_model(described, record.model_copy(update={"weights_sha256": sha256}))
 
 
 def load_subnet(path: Path) -> tuple[Subnet, SubnetFile]:
@@ -130,6 +129,10 @@ def load_subnet(path: Path) -> tuple[Subnet, SubnetFile]:
         raise InputError(f"{path}: expected a file NAME{_SUFFIX}")
     record = read_model(path, SubnetFile, schema="subnet/1")
     space = record.search_space
+    if len(record.classes) != space.classes:
+        raise FileFormatError(
+            f"{path}: {len(record.classes)} class names for a space of {space.classes} classes"
+        )
     subnet = Subnet(space.lower(record.network.arch), space.bn_eps)
     weights = path.with_name(path.name.removesuffix(_SUFFIX) + ".safetensors")
     load_weights(subnet, load_tensors(weights, sha256=record.weights_sha256), weights)

@@ -71,8 +71,8 @@ def load_state(path: Path, identity: str) -> dict[str, Any] | None:
     """
     if not path.exists():
         return None
+    data = io.BytesIO(read_bytes(path))
     try:
-        data = io.BytesIO(read_bytes(path))
         if (damaged := zipfile.ZipFile(data).testzip()) is not None:  # torch checks no CRC
             raise ValueError(f"{damaged} is damaged")
         data.seek(0)

@@ -15,20 +15,22 @@ class TrainConfig(BaseModel):
     Attributes:
         epochs: ``T``, all epochs.
         ramp_end: ``W``, the epoch where the ε ramp ends and β stays 1.
-        ramp_epochs: ``s``, the ramp's length; shrinking starts at epoch ``W - s``.
+        ramp_epochs: ``s``, the ramp's length; shrinking starts at epoch ``W - s``. ``build`` takes
+            0.6 and 0.1 of the epochs for W and s when they are not given.
         batch: images a step.
         lr: the cosine's start, ``η0``.
         lr_min: the cosine's floor; the paper's 2.5e-3 at η0 = 2.6, scaled, when not given.
         random_subnets: random subnets a step, beside the largest and the smallest.
         dropout: on the features, for the largest subnet only.
-        calibration: training images whose statistics BN takes before a subnet is evaluated.
+        calibration: training images whose statistics BN takes before a subnet is evaluated (the
+            quickstart takes half as many, to save time).
         threads: of this process; part of the run, since sums in another order round otherwise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: Literal["deps"] = "deps"
-    epochs: int = Field(8, ge=1, le=100_000)
+    epochs: int = Field(8, ge=2, le=100_000)
     ramp_end: int = Field(5, ge=1)
     ramp_epochs: int = Field(1, ge=1)
     batch: int = Field(64, ge=2, le=65_536)
@@ -40,7 +42,7 @@ class TrainConfig(BaseModel):
     dropout: float = Field(0.1, ge=0, lt=1)
     random_subnets: int = Field(2, ge=0, le=16)
     augment: Literal["none", "crop", "crop+flip"] = "none"
-    calibration: int = Field(1_000, ge=1)
+    calibration: int = Field(2_000, ge=1)
     seed: int = Field(0, ge=0, lt=2**31)
     threads: int = Field(2, ge=1, le=1024)
 
@@ -62,6 +64,12 @@ class TrainConfig(BaseModel):
         """
         from pydantic import ValidationError
 
+        epochs = settings.get("epochs", cls.model_fields["epochs"].default)
+        if isinstance(epochs, int):
+            shares = {"ramp_end": 0.6, "ramp_epochs": 0.1}
+            derived = {name: max(1, round(share * epochs)) for name, share in shares.items()}
+            given = {name: value for name, value in settings.items() if value is not None}
+            settings = derived | given
         try:
             return cls.model_validate(settings)
         except ValidationError as error:

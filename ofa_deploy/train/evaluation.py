@@ -85,6 +85,6 @@ class Evaluator:
             data_options=self.record.data_options,
             data_digest=self.record.data_digest,
             classes=self.record.classes,
-            calibration=self.record.config.calibration,
+            calibration=min(self.record.config.calibration, len(self.data.train)),
             candidate=candidate,
         )

@@ -170,7 +170,8 @@ def train(
 ) -> RunFile:
     """Train a supernet into ``run``, or go on where an interrupted run stopped.
 
-    A resumed run ends bit-identical to an undisturbed one on the same machine.
+    A resumed run ends bit-identical to an undisturbed one on the same machine; at most the last
+    minute is trained again.
 
     Args:
         data_options: what ``load_data`` was given, kept so that later commands load the same.
@@ -223,7 +224,7 @@ def _check_fit(config: TrainConfig, space: SearchSpace, data: DataSplits) -> Non
 
 def _claim(run: Path, record: RunFile) -> str:
     """Make ``run`` this run's folder, or see that it is already."""
-    keys = {"space", "config", "data_digest"}
+    keys = {"space", "config", "data_digest", "versions"}
     wanted = record.model_dump(mode="json", include=keys)
     if (run / "run.json").exists():
         found = RunFile.load(run).model_dump(mode="json", include=keys)
@@ -251,8 +252,9 @@ def _run_to_end(trainer: Trainer, run: Path, identity: str, progress: Progress) 
             _steps(trainer, run, identity, task)
         except TrainingDivergedError as error:
             raise TrainingDivergedError(
-                f"step {trainer.step} of {steps}: {error}; the last good checkpoint is kept in "
-                f"{run}; try a lower --lr than {trainer.config.lr:g}"
+                f"step {trainer.step} of {steps}: {error}; the last good checkpoint stays in "
+                f"{run}; train again in another folder, with a lower learning rate than "
+                f"{trainer.config.lr:g}"
             ) from None
 
 
@@ -267,10 +269,16 @@ def _steps(trainer: Trainer, run: Path, identity: str, task: Task) -> None:
             trainer.write_metrics(run / "metrics.csv")
             note = f"top1 {row['top1_smallest']:.1f} to {row['top1_largest']:.1f} %"
         if whole_epoch or time.monotonic() - last_saved > _CHECKPOINT_SECONDS:
+            if not _finite(trainer.net):
+                raise TrainingDivergedError("a weight is NaN or infinite")
             save_state(run / "state.pt", identity, trainer.state_dict())
             last_saved = time.monotonic()
         epoch = trainer.step / trainer.schedule.steps_per_epoch
         task.advance(note=f"epoch {epoch:.1f}, loss {losses[0]:.2f} {note}")
+
+
+def _finite(net: Supernet) -> bool:
+    return all(bool(torch.isfinite(parameter).all()) for parameter in net.parameters())
 
 
 def _finish(trainer: Trainer, run: Path, record: RunFile) -> RunFile:

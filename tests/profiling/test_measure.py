@@ -33,13 +33,17 @@ result = {"": times(1.0), **{name: times(2.0) for name in names}}
 ANSWER = "print(json.dumps({'result': result, 'rejected': rejected}))\n"
 
 
+class Stopped(BaseException):
+    """A Ctrl-C that would not stop the tests too."""
+
+
 @dataclass
 class Workers:
     """What stands in for worker processes.
 
     Attributes:
         script: of Python, run instead of a worker; None runs the real one.
-        allowed: so many may start; the next one is a Ctrl-C.
+        allowed: so many may start; the next one is interrupted.
         started: so many did.
     """
 
@@ -52,7 +56,7 @@ class Workers:
         if WORKER not in command:
             return REAL(command, **options)
         if self.started >= self.allowed:
-            raise KeyboardInterrupt
+            raise Stopped
         self.started += 1
         if self.script is not None:
             command = [sys.executable, "-I", "-S", "-c", self.script]
@@ -124,7 +128,7 @@ def test_killed_half_way_keeps_finished_processes(
 ) -> None:
     protocol = Protocol(rounds=2, runs=2, processes=5)
     workers.script, workers.allowed = HONEST + ANSWER, 3
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped):
         measure(subjects, reference, protocol=protocol, journal=tmp_path)
     assert workers.started == 3
     workers.allowed = 1000
@@ -200,23 +204,22 @@ def test_journal_cut_short_by_a_crash_loses_only_its_last_line(
 def test_figures_are_ratios_times_the_reference(
     subjects: dict[str, Subject], reference: Subject, workers: Workers, tmp_path: Path
 ) -> None:
-    """The second process runs on a machine of half the speed: ratios stay."""
+    """The second process runs three times as slow, and sees another ratio."""
     seen = tmp_path / "seen"
     slow = f"""
 import pathlib
 seen = pathlib.Path({str(seen)!r})
-own = 2.0 if seen.exists() else 1.0
+ratio, own = (4.0, 3.0) if seen.exists() else (2.0, 1.0)
 seen.touch()
-result = {{"": times(1.0), **{{name: times(2.0) for name in names}}}}
-result[""]["ratio"] = 1.0
+result = {{"": {{**times(1.0), "ratio": 1.0}}, **{{name: times(ratio) for name in names}}}}
 """
     workers.script = HONEST + slow + ANSWER
     taken = measure(subjects, reference, protocol=QUICK)
-    assert taken[REFERENCE].ms == pytest.approx(1.5)
-    assert taken[REFERENCE].spread == pytest.approx(1 / 1.5)
-    assert taken["large"].ms == pytest.approx(2 * 1.5)
-    assert taken["large"].spread == 0.0
-    assert taken["large"].p50 == pytest.approx(3.0)
+    assert taken[REFERENCE].ms == pytest.approx(2.0)
+    assert taken[REFERENCE].spread == pytest.approx((3 - 1) / 2)
+    assert taken["large"].ms == pytest.approx(3.0 * 2.0)
+    assert taken["large"].p50 == pytest.approx((2.0 * 1.0 + 4.0 * 3.0) / 2)
+    assert taken["large"].spread == pytest.approx((4 - 2) / 3)
 
 
 def test_many_subjects_are_spread_over_processes(
@@ -367,7 +370,7 @@ class Bar:
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         if self.interrupts:
-            raise KeyboardInterrupt
+            raise Stopped
         self.at += steps
 
     def say(self, message: str) -> None:
@@ -379,7 +382,7 @@ def test_interrupt_leaves_no_worker_behind(
 ) -> None:
     """Ctrl-C while a worker is at work."""
     workers.script = HONEST + "sys.stdout.flush()\nimport time\ntime.sleep(600)\n"
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped):
         measure(subjects, reference, protocol=QUICK, progress=Bar(interrupts=True))
     (process,) = workers.processes
     assert process.poll() is not None
@@ -396,7 +399,7 @@ def test_progress_reaches_its_end(
     workers.script = HONEST + "print(json.dumps({'rounds': 2}))\n" + ANSWER
     if finished:
         workers.allowed = finished
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Stopped):
             measure(subjects, reference, protocol=QUICK, journal=tmp_path)
         workers.allowed = 1000
     bar = Bar()

@@ -62,10 +62,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(error.exit_code) from None
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            _stderr.print(
-                f"[bold red]error:[/] {_escaped(f'{where}{error.strerror or error}')}",
-                soft_wrap=True,
-            )
+            _say_error(f"{where}{error.strerror or error}")
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             _stderr.print("interrupted; run the same command again: finished work is kept")
@@ -100,7 +97,10 @@ def emit(rows: Sequence[Mapping[str, Any]], how: OutputFormat, *, title: str = "
         for column in columns:
             numeric = all(isinstance(row[column], int | float | None) for row in rows)
             table.add_column(
-                column.replace("_", " "), justify="right" if numeric else "left", overflow="fold"
+                column.replace("_", " "),
+                justify="right" if numeric else "left",
+                overflow="fold",
+                no_wrap=column == columns[0],
             )
         for row in rows:
             table.add_row(*(_escaped(_shown(value)) for value in row.values()))
@@ -111,15 +111,15 @@ def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.4g}"
     if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}" if value < 10**6 else _with_unit(value)
+        return f"{value:,}" if value < 10**5 else _with_unit(value)
     return "" if value is None else str(value)
 
 
 def _with_unit(value: int) -> str:
     unit, size = next(
-        ((unit, size) for unit, size in (("G", 10**9), ("M", 10**6)) if value >= size)
+        ((unit, size) for unit, size in (("G", 10**9), ("M", 10**6), ("k", 1000)) if value >= size)
     )
-    return f"{value / size:,.2f} {unit}" if value < 10**15 else f"{value:.2e}"
+    return f"{value / size:,.3g} {unit}" if value < 10**15 else f"{value:.2e}"
 
 
 def wrote(path: object, *, quiet: bool) -> None:

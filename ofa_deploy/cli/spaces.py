@@ -23,10 +23,10 @@ def spaces(output: FormatOption = OutputFormat.table) -> None:
                 "resolutions": ",".join(map(str, space.resolutions)),
                 "classes": space.classes,
                 "networks": space.num_archs,
-                "macs_smallest": small.macs,
-                "macs_largest": large.macs,
-                "params_smallest": small.params,
-                "params_largest": large.params,
+                "macs_min": small.macs,
+                "macs_max": large.macs,
+                "params_min": small.params,
+                "params_max": large.params,
             }
         )
     emit(rows, output, title="search spaces")

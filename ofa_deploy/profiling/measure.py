@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import onnx
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ofa_deploy._files import Journal, digest
 from ofa_deploy._progress import SILENT, Progress, Task
@@ -138,8 +138,14 @@ class _Message(BaseModel):
 
     rounds: int = Field(0, ge=0, le=10**9)
     result: dict[str, _Figures] | None = None
-    rejected: int = Field(0, ge=0)
+    rejected: int | None = Field(None, ge=0)
     error: str = ""
+
+    @model_validator(mode="after")
+    def _result_is_whole(self) -> Self:
+        if (self.result is None) != (self.rejected is None):
+            raise ValueError("a result comes with the number of rejected rounds")
+        return self
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def small(patch: pytest.MonkeyPatch, space: SearchSpace) -> None:
     """Few subnets and budgets, of a small space of one resolution with the glyphs' classes."""
     chosen = replace(space, resolutions=(16,), classes=50)
     patch.setattr(space_module, "get_space", lambda name: chosen)
-    patch.setattr(quickstart_module, "SUBNETS", 8)
+    patch.setattr(quickstart_module, "SUBNETS", 9)
     patch.setattr(quickstart_module, "SHARES", (0.3, 0.7))
 
 

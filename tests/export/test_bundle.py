@@ -19,7 +19,7 @@ from ofa_deploy.export import DeviceExaminer, Manifest, export_subnet
 from ofa_deploy.graph import OPSET
 from ofa_deploy.hardware import Conditions, Measurement
 from ofa_deploy.pareto import Candidate
-from ofa_deploy.profiling import Protocol, Subject, reference_arch
+from ofa_deploy.profiling import REFERENCE, Protocol, Subject, reference_arch
 from ofa_deploy.runtimes import get_runtime
 from ofa_deploy.space import Arch, SearchSpace
 from ofa_deploy.supernet import Supernet, batches, cut
@@ -318,7 +318,7 @@ def test_examiner_measures_the_graph_that_ships(
         assert reference.shape == (1, 3, *[reference_arch(tiny_space).resolution] * 2)
         assert (options["threads"], options["journal"]) == (3, tmp_path)
         taken = Measurement(ms=2.0, p10=2.1, p50=2.5, p90=3.0, p99=4.0, spread=0.1, repeats=9)
-        return dict.fromkeys(subjects, taken)
+        return dict.fromkeys([*subjects, REFERENCE], taken)
 
     monkeypatch.setattr(examiner_module, "measure", measure)
     data = DataSplits("somewhere", saved.test, saved.test, saved.test)
@@ -332,7 +332,7 @@ def test_examiner_measures_the_graph_that_ships(
     conditions = Conditions(
         device="local", processor="p", runtime="onnxruntime", runtime_version="1", threads=3
     )
-    examine = DeviceExaminer(evaluator, conditions, Protocol(), tmp_path)
+    examine = DeviceExaminer(evaluator, conditions, 2.0, Protocol(), tmp_path)
     assert examine([]) == []
     (figures,) = examine([arch])
     assert figures == {"top1": 10.0, "latency": 2.0, "latency.p50": 2.5, "latency.p99": 4.0}

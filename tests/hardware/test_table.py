@@ -18,7 +18,7 @@ from ofa_deploy.hardware import (
     find_table,
     table_files,
 )
-from ofa_deploy.space import SearchSpace
+from ofa_deploy.space import SearchSpace, get_space, space_names
 
 HERE = Conditions(
     device="local", processor="Fast Inc. X1, 2 cores", runtime="onnxruntime", runtime_version="1.2"
@@ -47,12 +47,14 @@ def table(tiny_space: SearchSpace) -> LatencyTable:
     roles = (("calibration", tiny_space.smallest, 0.2), ("holdout", tiny_space.largest, 0.7))
     return LatencyTable(
         space=tiny_space.name,
+        classes=tiny_space.classes,
         fingerprint=tiny_space.fingerprint,
         conditions=HERE,
         protocol={"rounds": 40, "tolerance": 0.1},
         date="2026-01-02T03:04:05+00:00",
         other_load=0.25,
         empty_ms=0.003,
+        reference=measurement(0.4),
         blocks=blocks,
         networks=tuple(
             NetworkEntry(arch=arch.to_dict(), role=role, latency=measurement(ms))  # type: ignore[arg-type]
@@ -149,6 +151,10 @@ def test_duplicate_block_is_refused(file: Path, table: LatencyTable) -> None:
     [
         lambda value: value.pop("conditions"),
         lambda value: value.pop("fingerprint"),
+        lambda value: value.pop("classes"),
+        lambda value: value.update(classes=1),
+        lambda value: value.pop("reference"),
+        lambda value: value["reference"].update(ms=0),
         lambda value: value["blocks"].clear(),
         lambda value: value.update(comment="hello"),
         lambda value: value.update(other_load=1.5),
@@ -224,19 +230,31 @@ def test_same_conditions_are_accepted(table: LatencyTable, tiny_space: SearchSpa
 @pytest.mark.parametrize(
     ("changed", "name"),
     [
-        ({}, "tiny@onnxruntime-fp32-b1-t1.json"),
+        ({}, "tiny-cN@onnxruntime-fp32-b1-t1.json"),
         (
             {"runtime": "tensorrt", "precision": "int8", "batch": 4, "threads": 2},
-            "tiny@tensorrt-int8-b4-t2.json",
+            "tiny-cN@tensorrt-int8-b4-t2.json",
         ),
-        ({"power_mode": "15W"}, "tiny@onnxruntime-fp32-b1-t1-15W.json"),
+        ({"power_mode": "15W"}, "tiny-cN@onnxruntime-fp32-b1-t1-15W.json"),
     ],
 )
 def test_file_name_tells_the_conditions(
     table: LatencyTable, changed: dict[str, object], name: str
 ) -> None:
     conditions = HERE.model_copy(update=changed)
-    assert table.model_copy(update={"conditions": conditions}).file_name == name
+    expected = name.replace("cN", f"c{table.classes}")
+    assert table.model_copy(update={"conditions": conditions}).file_name == expected
+
+
+@pytest.mark.parametrize(("more", "named"), [(0, ""), (1, "-c{}")])
+def test_file_name_tells_classes_that_are_not_the_catalogues(
+    table: LatencyTable, more: int, named: str
+) -> None:
+    space = get_space(space_names()[0])
+    classes = space.classes + more
+    changed = table.model_copy(update={"space": space.name, "classes": classes})
+    expected = f"{space.name}{named.format(classes)}@onnxruntime-fp32-b1-t1.json"
+    assert changed.file_name == expected
 
 
 def test_frame_has_a_row_a_block(table: LatencyTable) -> None:

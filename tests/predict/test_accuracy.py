@@ -355,22 +355,29 @@ def test_space_that_is_not_the_fingerprints_is_refused(
 # -- what it is fitted to -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("networks", "accuracies"), [(7, 7), (0, 0), (9, 8), (8, 9)])
+@pytest.mark.parametrize(("networks", "accuracies"), [(8, 8), (0, 0), (10, 9), (9, 10)])
 def test_numbers_of_networks_and_accuracies(
     tiny_space: SearchSpace, archs: list[Arch], networks: int, accuracies: int
 ) -> None:
-    with pytest.raises(InputError, match=f"at least 8 .* found {networks} and {accuracies}"):
+    with pytest.raises(InputError, match=f"at least 9 .* found {networks} and {accuracies}"):
         fit_accuracy(tiny_space, archs[:networks], [50.0] * accuracies)
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 100.1, float("nan"), float("inf")])
 def test_accuracies_are_percent(tiny_space: SearchSpace, archs: list[Arch], wrong: float) -> None:
     with pytest.raises(InputError, match="accuracies must be percent, between 0 and 100"):
-        fit_accuracy(tiny_space, archs[:8], [50.0] * 7 + [wrong])
+        fit_accuracy(tiny_space, archs[:9], [50.0] * 8 + [wrong])
 
 
 def test_networks_of_another_space_are_refused(tiny_space: SearchSpace, archs: list[Arch]) -> None:
     with pytest.raises(MismatchError, match="resolution = 20"):
-        fit_accuracy(tiny_space, [replace(archs[0], resolution=20), *archs[:7]], [50.0] * 8)
+        fit_accuracy(tiny_space, [replace(archs[0], resolution=20), *archs[:8]], [50.0] * 9)
     with pytest.raises(InputError, match="expected a population of shape"):
-        fit_accuracy(tiny_space, np.zeros((8, 3), np.int8), [50.0] * 8)
+        fit_accuracy(tiny_space, np.zeros((9, 3), np.int8), [50.0] * 9)
+
+
+def test_nine_networks_are_enough(tiny_space: SearchSpace, archs: list[Arch], top1: Floats) -> None:
+    """Of nine errors the ceil(10 · 0.9) = 9th is the margin: the fewest of which one is."""
+    model = fit_accuracy(tiny_space, archs[:9], top1[:9].tolist())
+    assert model.networks == 9
+    assert np.isfinite(model.margin)

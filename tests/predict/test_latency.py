@@ -42,6 +42,7 @@ def entries(role: str, archs: Sequence[Arch], ms: Sequence[float]) -> list[Netwo
 def table_of(space: SearchSpace, networks: Sequence[NetworkEntry] = ()) -> LatencyTable:
     return LatencyTable(
         space=space.name,
+        classes=space.classes,
         fingerprint=space.fingerprint,
         conditions=Conditions(
             device="bench", processor="made up", runtime="onnxruntime", runtime_version="1"
@@ -50,6 +51,7 @@ def table_of(space: SearchSpace, networks: Sequence[NetworkEntry] = ()) -> Laten
         date="2025-01-01T00:00:00+00:00",
         other_load=0.0,
         empty_ms=0.01,
+        reference=measurement(1.0),
         blocks={
             block.key: BlockEntry(
                 ms=block_ms(block),

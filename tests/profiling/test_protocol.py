@@ -109,6 +109,21 @@ def test_reference_that_moves_within_the_tolerance_stands(machine: Machine) -> N
     assert timings.rejected == 0
 
 
+def test_drift_slower_than_the_tolerance_stands(machine: Machine) -> None:
+    """A round is judged by what stands around it, not by the whole run."""
+    machine.slowness = lambda m: 1.05**m.visits
+    _, timings = machine.run(Protocol(rounds=20, runs=2, tolerance=0.1), a=2.0)
+    assert timings.rejected == 0
+    assert timings.reference.max() / timings.reference.min() > 2
+
+
+def test_single_slow_run_drops_no_round(machine: Machine) -> None:
+    machine.slowness = lambda m: 50.0 if m.visits == 3 and m.bursts[-1][1] == 4 else 1.0
+    _, timings = machine.run(Protocol(rounds=4, runs=5, discard=1, tolerance=0.1), a=2.0)
+    assert timings.reference.max() == 50.0
+    assert timings.rejected == 0
+
+
 def test_slow_start_does_not_become_the_measure(machine: Machine) -> None:
     machine.slowness = lambda m: 3.0 if m.visits == 1 else 1.0
     _, timings = machine.run(Protocol(rounds=20, runs=2), a=2.0)

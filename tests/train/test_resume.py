@@ -475,8 +475,8 @@ def test_diverged_run_keeps_the_last_good_checkpoint(
         with pytest.raises(TrainingDivergedError) as caught:
             go()
     assert str(caught.value) == (
-        "step 5 of 12: the loss of largest is nan; the last good checkpoint is kept in "
-        f"{run}; try a lower --lr than 0.1"
+        "step 5 of 12: the loss of largest is nan; the last good checkpoint stays in "
+        f"{run}; train again in another folder, with a lower learning rate than 0.1"
     )
     watch = stop_at(5)
     with pytest.raises(KeyboardInterrupt):

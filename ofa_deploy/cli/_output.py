@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
-from typing import Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 from rich.console import Console
@@ -25,13 +25,17 @@ __all__ = [
     "next_steps",
     "progress",
     "say",
+    "show_table",
     "wrote",
 ]
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 P = ParamSpec("P")
 _INTERRUPTED = 130
+_WIDTH = 100
 _stderr = Console(stderr=True, highlight=False)
-_stdout = Console(highlight=False)
 
 
 class OutputFormat(StrEnum):
@@ -104,7 +108,7 @@ def emit(rows: Sequence[Mapping[str, Any]], how: OutputFormat, *, title: str = "
             )
         for row in rows:
             table.add_row(*(_escaped(_shown(value)) for value in row.values()))
-        _stdout.print(table)
+        show_table(table)
 
 
 def _shown(value: object) -> str:
@@ -113,6 +117,11 @@ def _shown(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}" if value < 10**5 else _with_unit(value)
     return "" if value is None else str(value)
+
+
+def show_table(table: "Table") -> None:
+    """A table on stdout, wide enough for every column where there is no terminal to fit."""
+    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH).print(table)
 
 
 def _with_unit(value: int) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ofa_deploy.cli._output import QuietOption, guarded, wrote
+from ofa_deploy.cli._output import QuietOption, guarded, show_table, wrote
 
 __all__ = ["compare"]
 
@@ -26,8 +26,6 @@ def compare(
     Hypervolume, coverage, gain at equal latency. Fronts measured on different devices or under
     other conditions are refused: their latencies cannot be compared.
     """
-    from rich.console import Console
-
     from ofa_deploy._files import write_text
     from ofa_deploy.errors import InputError, MismatchError
     from ofa_deploy.report import (
@@ -52,11 +50,10 @@ def compare(
     series = [Series(n, f.pareto, f.kind) for n, f in zip(names, files, strict=True)]
     budgets = sorted({budget for file in files for budget in file.budgets})
     rows = front_rows(series)
-    console = Console()
-    console.print(rich_table(rows))
+    show_table(rich_table(rows))
     if len({each.label for each in series}) > 1:
         for table in compare_series(series, budgets=budgets).tables():
-            console.print(rich_table(table))
+            show_table(rich_table(table))
     title = "Pareto fronts"
     facts = {} if first is None else {k: str(v) for k, v in first.model_dump().items() if v}
     command = "ofa-deploy compare " + " ".join(map(str, fronts))

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ofa_deploy.cli._output import QuietOption, guarded, next_steps, progress, say, wrote
+from ofa_deploy.cli._output import (
+    QuietOption,
+    guarded,
+    next_steps,
+    progress,
+    say,
+    show_table,
+    wrote,
+)
 
 if TYPE_CHECKING:
     from ofa_deploy._progress import Progress
@@ -209,8 +217,6 @@ class _Quickstart:
         examined: "list[Candidate]",
         budgets: list[float],
     ) -> None:
-        from rich.console import Console
-
         from ofa_deploy.pareto import ParetoFront
         from ofa_deploy.report import Series, front_rows, rich_table, write_html, write_png
         from ofa_deploy.search import FrontFile, search
@@ -232,7 +238,7 @@ class _Quickstart:
             ).save(self.run / "fronts" / f"{name}.front.json")
         reported = [_on_test(candidate) for candidate in best]
         rows = front_rows([Series("test set", ParetoFront(tuple(reported)), "measured")])
-        Console().print(rich_table(rows, title="One subnet a budget; top-1 on the test set"))
+        show_table(rich_table(rows, title="One subnet a budget; top-1 on the test set"))
         series = [
             Series("whole space", whole, "predicted"),
             Series("candidates, validation set", proven, "measured"),

@@ -15,6 +15,7 @@ from ofa_deploy.cli._output import (
     next_steps,
     progress,
     say,
+    show_table,
     wrote,
 )
 
@@ -128,8 +129,6 @@ def _show(front: "ParetoFront", output: OutputFormat) -> None:
     kind: Kind = "measured" if measured else "predicted"
     rows = front_rows([Series("search", front, kind)])
     if output is OutputFormat.table:
-        from rich.console import Console
-
-        Console().print(rich_table(rows, arch=True))
+        show_table(rich_table(rows, arch=True))
     else:
         emit([dict(row) for row in rows], output)

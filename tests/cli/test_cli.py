@@ -759,7 +759,7 @@ def test_main_job_as_a_user_does_it(here: Path, shell: Any, photos: Path) -> Non
         return made
 
     ok("train", "--data", photos, "--run", "runs/mine", *TRAIN)
-    ok("evaluate", "runs/mine", "--subnets", 8)
+    ok("evaluate", "runs/mine", "--subnets", 9)
     ok("profile", "--run", "runs/mine")
     (table,) = (here / "latency_tables" / "local").glob("*.json")
     model = latency_model(RunFile.load(here / "runs/mine").search_space, LatencyTable.load(table))

@@ -3,6 +3,7 @@
 from ofa_deploy.supernet.evaluate import batches, cut, resized, to_tensor, top1
 from ofa_deploy.supernet.folding import folded_weights
 from ofa_deploy.supernet.layers import channels_last
+from ofa_deploy.supernet.recalibration import recalibrate
 from ofa_deploy.supernet.storage import (
     SubnetFile,
     load_subnet,
@@ -11,7 +12,7 @@ from ofa_deploy.supernet.storage import (
     save_subnet,
     save_tensors,
 )
-from ofa_deploy.supernet.supernet import Subnet, Supernet, recalibrate
+from ofa_deploy.supernet.supernet import Subnet, Supernet
 
 __all__ = [
     "Subnet",

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from ofa_deploy.data import ImageSet, normalise
 from ofa_deploy.space import Arch
 from ofa_deploy.supernet.layers import channels_last
-from ofa_deploy.supernet.supernet import Subnet, Supernet, recalibrate
+from ofa_deploy.supernet.recalibration import recalibrate
+from ofa_deploy.supernet.supernet import Subnet, Supernet
 
 __all__ = ["batches", "cut", "resized", "to_tensor", "top1"]
 

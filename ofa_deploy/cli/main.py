@@ -71,7 +71,7 @@ def options(
 
 def main() -> None:
     """Entry point."""
-    # Threads that spin at a barrier starve whatever else runs, and themselves with it: with one
-    # busy neighbour on two cores training went nine times as fast without. Read when torch loads.
+    # Threads that spin at a barrier starve whatever else runs, and themselves with it. Read when
+    # torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()

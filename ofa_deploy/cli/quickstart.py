@@ -177,12 +177,13 @@ class _Quickstart:
         accuracy: "AccuracyModel",
         latency: "LatencyModel",
     ) -> "tuple[list[Path], list[Candidate], list[float]]":
+        import numpy as np
+
         from ofa_deploy.cli._closed_loop import prove
         from ofa_deploy.search import parse_constraint
 
-        least, greatest = latency.bounds()
-        least, greatest = least * (1 + latency.margin), greatest * (1 + latency.margin)
-        budgets = [round(least + share * (greatest - least), 3) for share in SHARES]
+        _, (least, greatest) = latency.widen(np.array(latency.bounds()))
+        budgets = [round(float(least + share * (greatest - least)), 3) for share in SHARES]
         subnets: list[Path] = []
         examined: list[Candidate] = []
         for name, budget in zip(self.names(), budgets, strict=True):

@@ -7,7 +7,8 @@ __all__ = ["get_space", "space_names"]
 
 _SPACES = (
     # For 32x32 images and two CPU cores; the classes are those of the built-in glyphs. The later
-    # stages keep kernel 3: on a 4x4 map a wider one sees little but padding.
+    # stages keep kernel 3: on a 4x4 map a wider one sees mostly padding, and its weight gradient is
+    # slow on CPUs without AVX-512.
     SearchSpace(
         name="mbv3-nano-32",
         resolutions=(32,),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ofa_deploy.predict import fit_accuracy, fit_latency, latency_model, load_accuracy_model
     from ofa_deploy.search import search
     from ofa_deploy.space import Arch, SearchSpace, get_space
-    from ofa_deploy.supernet import Supernet, recalibrate
+    from ofa_deploy.supernet import Supernet, load_published_weights, recalibrate
 
 __all__ = [
     "Arch",
@@ -31,6 +31,7 @@ __all__ = [
     "get_space",
     "latency_model",
     "load_accuracy_model",
+    "load_published_weights",
     "recalibrate",
     "search",
 ]
@@ -47,7 +48,7 @@ _HOMES = {
     ),
     "ofa_deploy.search": ("search",),
     "ofa_deploy.space": ("Arch", "SearchSpace", "get_space"),
-    "ofa_deploy.supernet": ("Supernet", "recalibrate"),
+    "ofa_deploy.supernet": ("Supernet", "load_published_weights", "recalibrate"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,7 @@ __all__ = [
     "read_bytes",
     "read_json",
     "read_model",
+    "read_toml",
     "sha256_file",
     "write_bytes",
     "write_json",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 MAX_JSON_BYTES = 256 * 2**20
+MAX_TOML_BYTES = 2**20
 MAX_FILE_BYTES = 8 * 2**30
 
 
@@ -181,6 +184,18 @@ def read_json(path: Path | str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise FileFormatError(f"{path}: expected a JSON object, found {type(value).__name__}")
     return value
+
+
+def read_toml(path: Path | str) -> dict[str, Any]:
+    """Read a TOML file that a person wrote.
+
+    Raises:
+        FileFormatError: if it is not TOML, or far larger than a person writes.
+    """
+    try:
+        return tomllib.loads(read_bytes(path, limit=MAX_TOML_BYTES).decode())
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{path}: not readable as TOML ({error})") from None
 
 
 def read_model(path: Path | str, model: "type[Model]", *, schema: str) -> "Model":

@@ -26,6 +26,7 @@ DOCUMENTED = {
     "get_space",
     "latency_model",
     "load_accuracy_model",
+    "load_published_weights",
     "recalibrate",
     "search",
 }

@@ -5,7 +5,8 @@ gather and a sum a table, millions of networks a second.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import product
+from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -77,10 +78,8 @@ class AdditiveModel:
         values: dict[str, float] = {}
         tables = []
         for slot in space.slots:
-            choices = [space.genes[column].choices for column in slot.genes]
-            table = np.zeros([len(c) + 1 for c in choices])
-            for indices in product(*(range(len(c)) for c in choices)):
-                block = slot.block(*(c[i] for c, i in zip(choices, indices, strict=True)))
+            table = np.zeros([size + 1 for size in slot.sizes])
+            for indices, block in slot.blocks():
                 if block.key not in values:
                     values[block.key] = float(value_of_block(block))
                 table[tuple(i + 1 for i in indices)] = values[block.key]
@@ -112,28 +111,67 @@ class AdditiveModel:
 
     def bounds(self) -> tuple[float, float]:
         """The exact least and greatest value over the whole space."""
-        lows, highs = [], []
-        genes = self.space.genes
-        shared = [c for c, gene in enumerate(genes) if gene.stage < 0]
-        for values in product(*(range(1, len(genes[c].choices) + 1) for c in shared)):
-            chosen = dict(zip(shared, values, strict=True))
-            lows.append(self._extreme(chosen, np.min))
-            highs.append(self._extreme(chosen, np.max))
-        return min(lows) + self.offset, max(highs) + self.offset
+        return self._extreme(np.min, np.inf), self._extreme(np.max, -np.inf)
 
-    def _extreme(self, chosen: dict[int, int], best: Callable[..., np.floating]) -> float:
-        """The extreme value with the shared genes fixed: blocks are then independent."""
-        fixed: list[float] = []
-        stages: dict[int, list[float]] = {}
-        for columns, table in self.tables:
-            free = table[tuple(chosen.get(c, slice(1, None)) for c in columns)]
-            owner = {self.space.genes[c].stage for c in columns} - {-1}
-            (stages.setdefault(owner.pop(), []) if owner else fixed).append(float(best(free)))
-        accumulate = np.cumsum if self.reduce == "sum" else np.maximum.accumulate
-        for stage, values in stages.items():
-            by_depth = accumulate(values)
-            fixed.append(float(best([by_depth[d - 1] for d in self.space.stages[stage].depths])))
-        return float(np.sum(fixed) if self.reduce == "sum" else np.max(fixed))
+    def _extreme(self, best: Callable[..., Floats], impossible: float) -> float:
+        """Eliminate one gene after the other (Dechter 1999): each meets only few others."""
+        genes = self.space.genes
+        join = np.add if self.reduce == "sum" else np.maximum
+        factors = [_Factor(columns, table) for columns, table in self.tables]
+        # A block's genes meet their stage's depth and widths; those meet the neighbouring stage's.
+        for column in sorted(range(len(genes)), key=lambda c: (genes[c].block < 0, -c)):
+            touched = [factor for factor in factors if column in factor.columns]
+            factors = [factor for factor in factors if column not in factor.columns]
+            activity = _activity(self.space, column, impossible)
+            allowed = _joined([_joined(touched, join), activity], np.add)
+            factors.append(allowed.without(column, best))
+        total = _joined(factors, join).table
+        return float(total) + self.offset
+
+
+@dataclass(frozen=True)
+class _Factor:
+    """Values by the choices of some genes: axes as in ``AdditiveModel``'s tables."""
+
+    columns: tuple[int, ...]
+    table: Floats
+
+    def without(self, column: int, best: Callable[..., Floats]) -> "_Factor":
+        """The best over one gene."""
+        axis = self.columns.index(column)
+        left = self.columns[:axis] + self.columns[axis + 1 :]
+        return _Factor(left, best(self.table, axis=axis))
+
+    def spread(self, columns: tuple[int, ...]) -> Floats:
+        """The table with an axis for each of ``columns``, of length 1 where it has none."""
+        order = np.argsort([columns.index(c) for c in self.columns])
+        shape = dict(zip(self.columns, self.table.shape, strict=True))
+        return self.table.transpose(order).reshape([shape.get(c, 1) for c in columns])
+
+
+def _joined(factors: Sequence[_Factor], join: np.ufunc) -> _Factor:
+    columns = tuple(dict.fromkeys(column for factor in factors for column in factor.columns))
+    table = reduce(join, (factor.spread(columns) for factor in factors))
+    return _Factor(columns, table)
+
+
+def _activity(space: SearchSpace, column: int, impossible: float) -> _Factor:
+    """What rules out rows that do not exist: added, it makes them infinite.
+
+    A gene is inactive exactly where its block is.
+    """
+    gene = space.genes[column]
+    depth = space.columns.get(f"depth[{gene.stage}]")
+    if gene.block < 0 or depth is None:
+        allowed = np.zeros(len(gene.choices) + 1)
+        allowed[0] = impossible
+        return _Factor((column,), allowed)
+    depths = np.array(space.genes[depth].choices)
+    active = space.stages[gene.stage].base_depth + depths > gene.block
+    table = np.full((len(depths) + 1, len(gene.choices) + 1), impossible)
+    table[1:, 0][~active] = 0
+    table[1:, 1:][active] = 0
+    return _Factor((depth, column), table)
 
 
 def macs_model(space: SearchSpace) -> AdditiveModel:

@@ -42,22 +42,32 @@ def weight_shapes(block: Block) -> dict[str, tuple[int, ...]]:
         block.out_channels,
         block.kernel,
     )
+
+    def conv(name: str, *shape: int) -> dict[str, tuple[int, ...]]:
+        return {f"{name}.weight": shape, f"{name}.bias": (shape[0],)}
+
     shapes: dict[str, tuple[int, ...]] = {}
     match block.kind:
+        case "maxpool":
+            pass
         case "conv":
-            shapes |= {"conv.weight": (outputs, inputs, k, k), "conv.bias": (outputs,)}
+            shapes |= conv("conv", outputs, inputs, k, k)
         case "mbconv":
             if block.expands:
-                shapes |= {"expand.weight": (mid, inputs, 1, 1), "expand.bias": (mid,)}
-            shapes |= {"depthwise.weight": (mid, 1, k, k), "depthwise.bias": (mid,)}
+                shapes |= conv("expand", mid, inputs, 1, 1)
+            shapes |= conv("depthwise", mid, 1, k, k)
             if block.se:
-                shapes |= {"reduce.weight": (block.se, mid, 1, 1), "reduce.bias": (block.se,)}
-                shapes |= {"excite.weight": (mid, block.se, 1, 1), "excite.bias": (mid,)}
-            shapes |= {"project.weight": (outputs, mid, 1, 1), "project.bias": (outputs,)}
-        case _:
+                shapes |= conv("reduce", block.se, mid, 1, 1) | conv("excite", mid, block.se, 1, 1)
+            shapes |= conv("project", outputs, mid, 1, 1)
+        case "bottleneck":
+            shapes |= conv("conv1", mid, inputs, 1, 1) | conv("conv2", mid, mid, k, k)
+            shapes |= conv("conv3", outputs, mid, 1, 1)
+            if block.projects:
+                shapes |= conv("shortcut", outputs, inputs, 1, 1)
+        case "classifier":
             if mid:
                 shapes["features.weight"] = (mid, inputs, 1, 1)
-            shapes |= {"linear.weight": (outputs, mid or inputs), "linear.bias": (outputs,)}
+            shapes |= conv("linear", outputs, mid or inputs)
     return shapes
 
 
@@ -176,11 +186,16 @@ class _Writer:
             )
         match block.kind:
             case "conv":
-                x = self.conv(f"{prefix}.conv", x, kernel=block.kernel, stride=block.stride)
-                return self.activation(f"{prefix}.act", x, block.activation)
+                y = self.conv(f"{prefix}.conv", x, kernel=block.kernel, stride=block.stride)
+                y = self.activation(f"{prefix}.act", y, block.activation)
+                return self.node("Add", f"{prefix}.add", [x, y]) if block.residual else y
+            case "maxpool":
+                return self.pool("MaxPool", f"{prefix}.pool", x, block.kernel, block)
             case "mbconv":
                 return self.mbconv(prefix, block, x)
-            case _:
+            case "bottleneck":
+                return self.bottleneck(prefix, block, x)
+            case "classifier":
                 return self.classifier(prefix, block, x)
 
     def mbconv(self, prefix: str, block: Block, x: str) -> str:
@@ -205,6 +220,31 @@ class _Writer:
         y = self.conv(f"{prefix}.project", y)
         return self.node("Add", f"{prefix}.add", [x, y]) if block.residual else y
 
+    def bottleneck(self, prefix: str, block: Block, x: str) -> str:
+        y = self.activation(f"{prefix}.act1", self.conv(f"{prefix}.conv1", x), block.activation)
+        y = self.conv(f"{prefix}.conv2", y, kernel=block.kernel, stride=block.stride)
+        y = self.activation(f"{prefix}.act2", y, block.activation)
+        y = self.conv(f"{prefix}.conv3", y)
+        if block.projects:
+            if block.stride > 1:
+                x = self.pool("AveragePool", f"{prefix}.pool", x, block.stride, block)
+            x = self.conv(f"{prefix}.shortcut", x)
+        y = self.node("Add", f"{prefix}.add", [x, y])
+        return self.activation(f"{prefix}.act", y, block.activation)
+
+    def pool(self, operator: str, name: str, x: str, kernel: int, block: Block) -> str:
+        """Pool by the block's stride; odd kernels are centred, even ones may overhang the end."""
+        overhang = {"ceil_mode": 1} if kernel % 2 == 0 and block.size % block.stride else {}
+        return self.node(
+            operator,
+            name,
+            [x],
+            kernel_shape=[kernel, kernel],
+            strides=[block.stride, block.stride],
+            pads=[kernel // 2 if kernel % 2 else 0] * 4,
+            **overhang,
+        )
+
     def classifier(self, prefix: str, block: Block, x: str) -> str:
         x = self.node("GlobalAveragePool", f"{prefix}.pool", [x])
         if block.mid_channels:
@@ -228,10 +268,19 @@ class _Writer:
     def activation(self, name: str, x: str, activation: str) -> str:
         if activation == "none":
             return x
+        if activation == "relu6":
+            return self.node("Clip", name, [x, self.scalar(0.0), self.scalar(6.0)])
         operators = {"relu": "Relu", "hswish": "HardSwish"}
         if activation not in operators:
             raise InputError(f"unknown activation {activation!r}")
         return self.node(operators[activation], name, [x])
+
+    def scalar(self, value: float) -> str:
+        name = f"scalar_{value:g}"
+        if all(each.name != name for each in self.initializers):
+            array = np.array(value, np.float32)
+            self.initializers.append(numpy_helper.from_array(array, name))
+        return name
 
     def node(self, operator: str, name: str, inputs: list[str], **attributes: Any) -> str:
         self.nodes.append(helper.make_node(operator, inputs, [f"{name}.out"], name, **attributes))

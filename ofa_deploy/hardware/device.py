@@ -2,13 +2,12 @@
 
 import os
 import platform
-import tomllib
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ofa_deploy._files import read_bytes
+from ofa_deploy._files import read_toml
 from ofa_deploy._folders import shipped
 from ofa_deploy.errors import FileFormatError, UnknownNameError
 
@@ -62,13 +61,11 @@ def load_device(name: str) -> Device:
         raise UnknownNameError("device", name, files, hint="ofa-deploy devices lists them")
     path = files[name]
     try:
-        device = Device.model_validate(tomllib.loads(read_bytes(path, limit=2**20).decode()))
+        device = Device.model_validate(read_toml(path))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise FileFormatError(f"{path}: {where}: {first['msg']}") from None
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path}: not readable as TOML ({error})") from None
     if device.id != name:
         raise FileFormatError(f"{path}: id {device.id!r} differs from the file's name")
     return device

@@ -3,7 +3,9 @@
 from ofa_deploy.space.arch import Arch, Cost
 from ofa_deploy.space.block import Block, make_divisible
 from ofa_deploy.space.catalog import get_space, space_names
-from ofa_deploy.space.search_space import Gene, Head, Population, SearchSpace, Slot, Stage, Stem
+from ofa_deploy.space.layout import Head, Stage, Stem
+from ofa_deploy.space.search_space import Population, SearchSpace
+from ofa_deploy.space.slots import Gene, Slot
 
 __all__ = [
     "Arch",

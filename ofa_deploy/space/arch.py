@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from math import isfinite
 from typing import Any
 
@@ -19,10 +20,11 @@ class Arch:
 
     Attributes:
         resolution: height and width of the input image, in pixels.
-        depths: active blocks of each elastic stage.
+        depths: active blocks of each elastic stage; in ResNet spaces, as its configs write them:
+            whether the stem's residual convolution is kept (2), then blocks beyond the base.
         kernels: depthwise kernel size of each active block.
         expands: expansion ratio of each active block.
-        widths: choice index of each width gene, in spaces that have them.
+        widths: indices of width multipliers, in spaces that have them.
     """
 
     resolution: int
@@ -62,12 +64,13 @@ class Arch:
             ) from None
 
     def __str__(self) -> str:
-        blocks = iter(zip(self.kernels, self.expands, strict=False))
-        stages = [
-            " ".join(f"k{k}e{e:g}" for k, e in (next(blocks, (0, 0)) for _ in range(depth)))
-            for depth in self.depths
-        ]
+        blocks = [f"k{k}e{e:g}" for k, e in zip(self.kernels, self.expands, strict=False)]
         widths = f" w{','.join(map(str, self.widths))}" if self.widths else ""
+        if sum(self.depths) != len(blocks):  # depths beyond a base that only the space knows
+            depths = ",".join(map(str, self.depths))
+            return f"r{self.resolution} d{depths}{widths} | {' '.join(blocks)}"
+        left = iter(blocks)
+        stages = [" ".join(islice(left, depth)) for depth in self.depths]
         return f"r{self.resolution}{widths} | " + " | ".join(stages)
 
 

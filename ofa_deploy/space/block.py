@@ -6,8 +6,8 @@ from typing import Literal, get_args
 
 __all__ = ["ACTIVATIONS", "Activation", "Block", "make_divisible"]
 
-Kind = Literal["conv", "mbconv", "classifier"]
-Activation = Literal["none", "relu", "hswish"]
+Kind = Literal["conv", "maxpool", "mbconv", "bottleneck", "classifier"]
+Activation = Literal["none", "relu", "relu6", "hswish"]
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 
 _BYTES = 4  # float32
@@ -24,9 +24,13 @@ class Block:
     """One layer group of a lowered network, fully determined.
 
     Kinds:
-        ``conv``: convolution, BN, activation.
+        ``conv``: convolution, BN, activation; a residual adds its input to that.
+        ``maxpool``: max-pooling.
         ``mbconv``: [1x1 expansion], depthwise, [squeeze-excite], linear 1x1 projection, BN after
             each convolution; there is no expansion when ``mid_channels == in_channels``.
+        ``bottleneck``: 1x1, ``kernel`` with the stride, 1x1, BN after each; the input is added
+            before the last activation, as it is if ``residual``, else average-pooled by the stride
+            and projected by a 1x1 with BN (He et al. 2016 and 2019, ResNet-D).
         ``classifier``: global average pool, [1x1 to ``mid_channels``, activation], linear.
 
     Attributes:
@@ -72,6 +76,11 @@ class Block:
         """Height and width of the output (padding is kernel // 2)."""
         return 1 if self.kind == "classifier" else -(-self.size // self.stride)
 
+    @property
+    def projects(self) -> bool:
+        """Whether a bottleneck has a projected shortcut."""
+        return self.kind == "bottleneck" and not self.residual
+
     @cached_property
     def macs(self) -> int:
         """Multiply-accumulates of convolutions, SE and linear layers, for one image."""
@@ -79,6 +88,14 @@ class Block:
         match self.kind:
             case "conv":
                 return self.in_channels * self.out_channels * self.kernel**2 * out_area
+            case "maxpool":
+                return 0
+            case "bottleneck":
+                first = self.in_channels * self.mid_channels * area
+                second = (self.mid_channels * self.kernel) ** 2 * out_area
+                third = self.mid_channels * self.out_channels * out_area
+                shortcut = self.in_channels * self.out_channels * out_area if self.projects else 0
+                return first + second + third + shortcut
             case "mbconv":
                 expansion = self.in_channels * self.mid_channels * area if self.expands else 0
                 depthwise = self.mid_channels * self.kernel**2 * out_area
@@ -96,6 +113,13 @@ class Block:
             case "conv":
                 weights = self.in_channels * self.out_channels * self.kernel**2
                 return weights + 2 * self.out_channels
+            case "maxpool":
+                return 0
+            case "bottleneck":
+                mid, outputs = self.mid_channels, self.out_channels
+                inner = (self.in_channels + 2) * mid + (mid * self.kernel**2 + 2) * mid
+                shortcut = (self.in_channels + 2) * outputs if self.projects else 0
+                return inner + (mid + 2) * outputs + shortcut
             case "mbconv":
                 mid = self.mid_channels
                 expansion = (self.in_channels + 2) * mid if self.expands else 0
@@ -111,13 +135,19 @@ class Block:
         """The most bytes of float32 activations alive at once inside the block, for one image."""
         area, out_area = self.size**2, self.out_size**2
         source, target = self.in_channels * area, self.out_channels * out_area
-        if self.kind != "mbconv":
-            return _BYTES * (source + max(target, self.mid_channels))
         wide, narrow = self.mid_channels * area, self.mid_channels * out_area
-        held = source if self.residual else 0
-        steps = [held + wide + narrow, held + narrow + target]
-        if self.expands:
-            steps.append(source + wide)
+        match self.kind:
+            case "bottleneck":
+                pooled = self.in_channels * out_area
+                steps = [source + wide, source + wide + narrow, source + narrow + target]
+                if self.projects:
+                    steps += [target + source + pooled, target + pooled + target]
+            case "mbconv":
+                held = source if self.residual else 0
+                steps = [held + wide + narrow, held + narrow + target]
+                steps += [source + wide] if self.expands else []
+            case _:
+                steps = [source + max(target, self.mid_channels)]
         return _BYTES * max(steps)
 
     @property
@@ -127,4 +157,8 @@ class Block:
         values = self.in_channels * area + self.out_channels * out_area + self.params
         if self.kind == "mbconv":
             values += 2 * self.mid_channels * (out_area + (area if self.expands else 0))
+        elif self.kind == "bottleneck":
+            values += 2 * self.mid_channels * (out_area + area)
+            if self.projects:
+                values += 2 * self.in_channels * out_area + 2 * self.out_channels * out_area
         return _BYTES * values

@@ -1,186 +1,59 @@
 """``SearchSpace``: every network that a supernet holds, as data.
 
-A space is a stem, stages of inverted-residual blocks and a head. What is elastic becomes *genes*:
-the input resolution, each stage's depth, each block's kernel and expansion ratio. A *population*
-is an int8 array (n, genes) of choice indices, with -1 where a block is inactive.
+What is elastic becomes *genes*: the input resolution, depths, widths, each block's kernel and
+expansion ratio. A *population* is an int8 array (n, genes) of choice indices, with -1 where a block
+is inactive.
 
 *Slots* say which block stands at each place of a network, and which genes decide it. Lowering an
 arch and building an additive cost model are both walks over the slots.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
 from math import prod
-from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from ofa_deploy._files import digest
-from ofa_deploy.errors import FileFormatError, InputError, MismatchError
+from ofa_deploy.errors import MismatchError
 from ofa_deploy.space.arch import Arch, Cost
-from ofa_deploy.space.block import Activation, Block, make_divisible
+from ofa_deploy.space.block import Block
+from ofa_deploy.space.layout import CHECKED, Layout, Stage
+from ofa_deploy.space.slots import Gene, Property, Slot, build_genes, build_slots
 
-__all__ = ["Gene", "Head", "Population", "SearchSpace", "Slot", "Stage", "Stem"]
+__all__ = ["Population", "SearchSpace"]
 
 Population = npt.NDArray[np.int8]
-_CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-Positive = Annotated[int, Field(strict=True, gt=0, le=2**20)]
-Size = Annotated[int, Field(strict=True, ge=0, le=2**20)]
-
-
-@checked_dataclass(frozen=True, kw_only=True, config=_CHECKED)
-class Stem:
-    """The first convolution."""
-
-    channels: Positive
-    kernel: Positive = 3
-    stride: Positive = 2
-    activation: Activation = "hswish"
-
-
-@checked_dataclass(frozen=True, kw_only=True, config=_CHECKED)
-class Stage:
-    """Inverted-residual blocks of one width; the first carries the stride.
-
-    A stage with one depth, one kernel and one expansion ratio has nothing to choose: it is fixed,
-    has no genes and does not appear in an ``Arch``.
-    """
-
-    channels: Positive
-    stride: Positive
-    depths: tuple[Positive, ...]
-    kernels: tuple[Positive, ...]
-    expands: tuple[Annotated[float, Field(strict=True, gt=0, le=64)], ...]
-    activation: Activation = "hswish"
-    se: Annotated[bool, Field(strict=True)] = False
-
-    @property
-    def elastic(self) -> bool:
-        """Whether anything in the stage can be chosen."""
-        return max(len(self.depths), len(self.kernels), len(self.expands)) > 1
-
-
-@checked_dataclass(frozen=True, kw_only=True, config=_CHECKED)
-class Head:
-    """What follows the last stage: 1x1 conv, pooling, 1x1 features, linear (0 leaves one out)."""
-
-    channels: Size
-    features: Size
-    activation: Activation = "hswish"
 
 
 @dataclass(frozen=True)
-class Gene:
-    """One column of a population: what it chooses among, and for which stage and block."""
+class _Place:
+    """One number of an ``Arch``: a gene's name for it, and what decides it."""
 
     name: str
-    choices: tuple[float, ...]
-    stage: int = -1
-    block: int = -1
+    value: Property
 
 
-@dataclass(frozen=True)
-class Slot:
-    """A place in the network.
-
-    Attributes:
-        name: where it is, such as ``stages.1.0``.
-        genes: the population columns that decide its block.
-        block: from the values of those genes, in that order, to the block that stands there.
-    """
-
-    name: str
-    genes: tuple[int, ...]
-    block: Callable[..., Block]
-
-
-@checked_dataclass(frozen=True, kw_only=True, config=_CHECKED)
-class SearchSpace:
+@checked_dataclass(frozen=True, kw_only=True, config=CHECKED)
+class SearchSpace(Layout):
     """All networks that a supernet holds. See the module's head for genes, populations, slots."""
-
-    name: str
-    resolutions: tuple[Positive, ...]
-    classes: Positive
-    stem: Stem
-    stages: tuple[Stage, ...]
-    head: Head
-    bn_eps: Annotated[float, Field(strict=True, gt=0, lt=1)] = 1e-5
-
-    def __post_init__(self) -> None:
-        if self.classes < 2:
-            raise InputError(
-                f"space {self.name}: expected at least 2 classes, found {self.classes}"
-            )
-        for choices in self._choice_lists():
-            if not choices or list(choices) != sorted(set(choices)) or choices[0] <= 0:
-                raise InputError(
-                    f"space {self.name}: choices must be positive and ascending, found {choices}"
-                )
-        kernels = [self.stem.kernel, *(kernel for stage in self.stages for kernel in stage.kernels)]
-        if any(kernel % 2 == 0 for kernel in kernels):
-            raise InputError(f"space {self.name}: kernel sizes must be odd, found {kernels}")
-
-    def _choice_lists(self) -> Iterable[tuple[float, ...]]:
-        yield self.resolutions
-        for stage in self.stages:
-            yield from (stage.depths, stage.kernels, stage.expands)
-
-    # -- identity ---------------------------------------------------------------------------
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able form, read back by ``from_dict``."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> "SearchSpace":
-        """Read what ``to_dict`` wrote.
-
-        Raises:
-            FileFormatError: if a field is missing, unknown or of the wrong type.
-        """
-        try:
-            return TypeAdapter(cls).validate_python(value)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = " ".join(".".join(map(str, first["loc"])).split()) or "file"
-            raise FileFormatError(f"not a search space: {where}: {first['msg']}") from None
-        except InputError as error:
-            raise FileFormatError(f"not a search space: {error}") from None
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A short name for exactly this space, classes included."""
-        return digest({**self.to_dict(), "name": ""})
 
     def with_classes(self, classes: int) -> "SearchSpace":
         """The same space with another number of classes."""
         return replace(self, classes=classes)
 
-    # -- genes and slots --------------------------------------------------------------------
+    def with_resolutions(self, *resolutions: int) -> "SearchSpace":
+        """The same space with other input sizes to choose from, in pixels."""
+        return replace(self, resolutions=tuple(sorted(set(resolutions))))
 
-    @cached_property
-    def elastic_stages(self) -> tuple[int, ...]:
-        """Indices of the stages with something to choose, in order."""
-        return tuple(i for i, stage in enumerate(self.stages) if stage.elastic)
+    # -- genes and slots --------------------------------------------------------------------
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
         """The population's columns."""
-        genes = [Gene("resolution", self.resolutions)]
-        elastic = [(i, self.stages[i]) for i in self.elastic_stages]
-        genes += [Gene(f"depth[{i}]", stage.depths, i) for i, stage in elastic]
-        for name in ("kernel", "expand"):
-            for i, stage in elastic:
-                choices = stage.kernels if name == "kernel" else stage.expands
-                genes += [Gene(f"{name}[{i}.{b}]", choices, i, b) for b in range(max(stage.depths))]
-        return tuple(genes)
+        return build_genes(self)
 
     @cached_property
     def columns(self) -> dict[str, int]:
@@ -190,142 +63,148 @@ class SearchSpace:
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
         """The places of the largest network, from input to output."""
-        slots = [Slot("stem", (0,), self._stem_block)]
-        downsampling, channels = self.stem.stride, self.stem.channels
-        for s, stage in enumerate(self.stages):
-            for b in range(max(stage.depths)):
-                slots.append(self._stage_slot(s, b, channels, downsampling))
-                channels = stage.channels
-                downsampling *= stage.stride if b == 0 else 1
-        if self.head.channels:
-            slots.append(Slot("head", (0,), self._head_block(channels, downsampling)))
-            channels = self.head.channels
-        slots.append(Slot("classifier", (0,), self._classifier_block(channels, downsampling)))
-        return tuple(slots)
+        return build_slots(self, self.genes)
 
-    def _stem_block(self, resolution: int) -> Block:
-        return Block(
-            kind="conv",
-            in_channels=3,
-            out_channels=self.stem.channels,
-            kernel=self.stem.kernel,
-            stride=self.stem.stride,
-            size=resolution,
-            activation=self.stem.activation,
+    @cached_property
+    def elastic_stages(self) -> tuple[int, ...]:
+        """Indices of the stages with something to choose, in order."""
+        return tuple(i for i, s in enumerate(self.stages) if s.elastic or self.width_multipliers)
+
+    # -- what an arch's numbers mean --------------------------------------------------------
+
+    def _place(self, name: str, choices: Sequence[float]) -> _Place:
+        """The gene of that name, or the only choice there is."""
+        column = self.columns.get(name)
+        values = tuple(choices) if column is None else self.genes[column].choices
+        return _Place(name, Property(values, column))
+
+    @cached_property
+    def _depth_places(self) -> tuple[_Place, ...]:
+        stem = [self._place("depth[stem]", self.stem.depths)] if len(self.stem.depths) > 1 else []
+        stages = [self._place(f"depth[{i}]", self.stages[i].depths) for i in self.elastic_stages]
+        return (*stem, *stages)
+
+    @cached_property
+    def _width_places(self) -> tuple[_Place, ...]:
+        return tuple(
+            _Place(gene.name, Property(gene.choices, column))
+            for column, gene in enumerate(self.genes)
+            if gene.name.startswith("width[")
         )
 
-    def _stage_slot(self, s: int, b: int, in_channels: int, downsampling: int) -> Slot:
-        stage = self.stages[s]
-        stride = stage.stride if b == 0 else 1
-
-        def block(resolution: int, kernel: int, expand: float) -> Block:
-            mid = make_divisible(round(in_channels * expand))
-            return Block(
-                kind="mbconv",
-                in_channels=in_channels,
-                mid_channels=mid if expand != 1 else in_channels,
-                out_channels=stage.channels,
-                kernel=kernel,
-                stride=stride,
-                size=-(-resolution // downsampling),
-                se=make_divisible(mid // 4) if stage.se else 0,
-                activation=stage.activation,
-                residual=stride == 1 and in_channels == stage.channels,
-            )
-
-        if not stage.elastic:
-            fixed = (stage.kernels[0], stage.expands[0])
-            return Slot(f"stages.{s}.{b}", (0,), lambda resolution: block(resolution, *fixed))
-        columns = (self.columns[f"kernel[{s}.{b}]"], self.columns[f"expand[{s}.{b}]"])
-        return Slot(f"stages.{s}.{b}", (0, *columns), block)
-
-    def _head_block(self, in_channels: int, downsampling: int) -> Callable[[int], Block]:
-        return lambda resolution: Block(
-            kind="conv",
-            in_channels=in_channels,
-            out_channels=self.head.channels,
-            size=-(-resolution // downsampling),
-            activation=self.head.activation,
+    @cached_property
+    def _block_places(self) -> tuple[tuple[tuple[_Place, _Place], ...], ...]:
+        """(kernel, expansion ratio) of every block, by elastic stage."""
+        return tuple(
+            tuple((self._kernel_place(i, b), self._expand_place(i, b)) for b in range(stage.most))
+            for i, stage in ((i, self.stages[i]) for i in self.elastic_stages)
         )
 
-    def _classifier_block(self, in_channels: int, downsampling: int) -> Callable[[int], Block]:
-        return lambda resolution: Block(
-            kind="classifier",
-            in_channels=in_channels,
-            mid_channels=self.head.features,
-            out_channels=self.classes,
-            size=-(-resolution // downsampling),
-            activation=self.head.activation,
-        )
+    def _kernel_place(self, stage: int, block: int) -> _Place:
+        return self._place(f"kernel[{stage}.{block}]", self.stages[stage].kernels)
+
+    def _expand_place(self, stage: int, block: int) -> _Place:
+        name, expands = f"expand[{stage}.{block}]", self.stages[stage].expands
+        if not self.stages[stage].coupled:
+            return self._place(name, expands)
+        return _Place(name, Property(expands, self.columns.get(f"depth[{stage}]")))
+
+    def _stage_depths(self, depths: Sequence[int]) -> list[int]:
+        """Active blocks of each elastic stage, from an arch's depths."""
+        own = depths[len(self._depth_places) - len(self.elastic_stages) :]
+        return [
+            self.stages[i].base_depth + d for i, d in zip(self.elastic_stages, own, strict=True)
+        ]
 
     # -- archs ------------------------------------------------------------------------------
 
     @cached_property
     def num_archs(self) -> int:
         """How many different networks the space holds."""
-        stages = (
-            sum((len(stage.kernels) * len(stage.expands)) ** depth for depth in stage.depths)
-            for stage in (self.stages[i] for i in self.elastic_stages)
-        )
-        return int(len(self.resolutions) * prod(stages))
+        shared = prod(len(gene.choices) for gene in self.genes if gene.stage < 0)
+        return int(shared * prod(self._num_stages(stage) for stage in self.stages))
+
+    @staticmethod
+    def _num_stages(stage: Stage) -> int:
+        ratios = 1 if stage.coupled else len(stage.expands)
+        per_block = len(stage.kernels) * ratios
+        return sum(per_block ** (stage.base_depth + depth) for depth in stage.depths)
 
     def arch(
         self,
         *,
         depths: int | Sequence[int],
-        kernels: int | Sequence[int],
-        expands: float | Sequence[float],
+        kernels: int | Sequence[int] | None = None,
+        expands: float | Sequence[float] | None = None,
         resolution: int | None = None,
+        widths: int | Sequence[int] | None = None,
     ) -> Arch:
         """Build an arch.
 
         Args:
-            depths: one a stage, or one number for all.
+            depths: one a stage, or one number for all that have a choice. ResNet's begin with the
+                stem's (2 keeps its residual convolution) and count the blocks beyond the base.
             kernels: one a block (active blocks only, or the full-length lists of published
-                configs, whose inactive entries are dropped), or one number for all.
+                configs, whose inactive entries are dropped), or one number for all. May be left
+                out where there is no choice.
             expands: as ``kernels``.
             resolution: in pixels; the space's largest when not given.
+            widths: indices into ``width_multipliers``, or one for all; the largest when not given.
 
         Raises:
             InputError: if a length is wrong or a value is not one of the space's choices.
         """
-        stages = [self.stages[i] for i in self.elastic_stages]
-        depth_list = [depths] * len(stages) if isinstance(depths, int) else list(depths)
-        if len(depth_list) != len(stages):
-            raise InputError(
-                f"space {self.name}: expected {len(stages)} depths, found {len(depth_list)}"
-            )
-        for index, stage, depth in zip(self.elastic_stages, stages, depth_list, strict=True):
-            if depth not in stage.depths:
-                raise InputError(
-                    f"space {self.name}: depth[{index}] = {depth}, expected one of "
-                    f"{', '.join(map(str, stage.depths))}"
-                )
-        arch = Arch(
-            resolution=self.resolutions[-1] if resolution is None else resolution,
-            depths=tuple(int(d) for d in depth_list),
-            kernels=tuple(self._active("kernels", kernels, depth_list)),  # type: ignore[arg-type]
-            expands=tuple(self._active("expands", expands, depth_list)),
+        found = self._depths(depths)
+        row = self._shared_row(
+            self.resolutions[-1] if resolution is None else resolution, found, self._widths(widths)
         )
-        return self.decode(self.encode([arch]))[0]
+        active = self._stage_depths([int(place.value.of(row)) for place in self._depth_places])
+        per_block = {
+            "kernels": self._active("kernels", kernels, active),
+            "expands": self._active("expands", expands, active),
+        }
+        self._fill_blocks(row, active, per_block["kernels"], per_block["expands"])
+        return self.decode(row[None])[0]
+
+    def _depths(self, depths: int | Sequence[int]) -> list[int]:
+        places = self._depth_places
+        if isinstance(depths, int):
+            values = [place.value.values for place in places]
+            return [int(each[0]) if len(each) == 1 else depths for each in values]
+        self._check_length("depths", depths, len(places))
+        return list(depths)
+
+    def _widths(self, widths: int | Sequence[int] | None) -> list[int]:
+        places = self._width_places
+        if widths is None or isinstance(widths, int):
+            most = len(self.width_multipliers) - 1
+            return [most if widths is None else widths] * len(places)
+        self._check_length("widths", widths, len(places))
+        return list(widths)
+
+    def _check_length(self, name: str, values: Sequence[float], expected: int) -> None:
+        if len(values) != expected:
+            raise MismatchError(
+                f"space {self.name}: expected {expected} {name}, found {len(values)}"
+            )
 
     def _active(
-        self, name: str, values: float | Sequence[float], depths: Sequence[int]
-    ) -> list[float]:
-        """The entries of active blocks, from a number, a full-length list or an active one."""
-        most = [max(self.stages[i].depths) for i in self.elastic_stages]
-        active, full = sum(depths), sum(most)
-        if isinstance(values, int | float):
-            return [values] * active
-        if len(values) == active:
+        self, name: str, values: float | Sequence[float] | None, active: Sequence[int]
+    ) -> list[float | None]:
+        """The entries of active blocks, from nothing, a number, a full-length or an active list."""
+        most = [self.stages[i].most for i in self.elastic_stages]
+        count, full = sum(active), sum(most)
+        if values is None or isinstance(values, int | float):
+            return [values] * count
+        if len(values) == count:
             return list(values)
         if len(values) != full:
-            raise InputError(
-                f"space {self.name}: expected {active} {name} (active blocks) or {full} "
-                f"(full length), found {len(values)}"
+            raise MismatchError(
+                f"space {self.name}: expected {count} {name} (active blocks) or "
+                f"{full} (full length), found {len(values)}"
             )
         starts = np.cumsum([0, *most])
-        return [values[starts[s] + b] for s, depth in enumerate(depths) for b in range(depth)]
+        return [values[starts[s] + b] for s, depth in enumerate(active) for b in range(depth)]
 
     @cached_property
     def smallest(self) -> Arch:
@@ -347,19 +226,20 @@ class SearchSpace:
 
     def lower_named(self, arch: Arch) -> tuple[tuple[str, Block], ...]:
         """The blocks of ``arch`` with the names of their slots."""
-        row = self.encode([arch])[0]
-        return tuple(
-            (slot.name, slot.block(*(self.genes[c].choices[row[c]] for c in slot.genes)))
-            for slot in self.slots
-            if (row[list(slot.genes)] >= 0).all()
-        )
+        return tuple(self._lower_row(self.encode([arch])[0]))
+
+    def _lower_row(self, row: npt.NDArray[np.int8]) -> Iterator[tuple[str, Block]]:
+        for slot in self.slots:
+            indices = row[list(slot.genes)]
+            block = slot.block(*map(int, indices)) if (indices >= 0).all() else None
+            if block is not None:
+                yield slot.name, block
 
     def blocks(self) -> tuple[Block, ...]:
         """Every distinct block that can occur, in network order."""
         found: dict[str, Block] = {}
         for slot in self.slots:
-            for values in product(*(self.genes[c].choices for c in slot.genes)):
-                block = slot.block(*values)
+            for _, block in slot.blocks():
                 found.setdefault(block.key, block)
         return tuple(found.values())
 
@@ -381,63 +261,91 @@ class SearchSpace:
             MismatchError: if an arch is not in the space.
         """
         population = np.full((len(archs), len(self.genes)), -1, np.int8)
-        for row, arch in zip(population, archs, strict=True):
-            self._encode_row(arch, row)
+        for n, arch in enumerate(archs):
+            population[n] = self._row(arch)
         return population
 
-    def _encode_row(self, arch: Arch, row: npt.NDArray[np.int8]) -> None:
-        values: dict[str, float] = {"resolution": arch.resolution}
-        if len(arch.depths) != len(self.elastic_stages) or arch.widths:
-            raise MismatchError(
-                f"arch {arch} is not in space {self.name}: expected "
-                f"{len(self.elastic_stages)} depths and no widths"
-            )
-        active = [
-            (stage, block)
-            for stage, depth in zip(self.elastic_stages, arch.depths, strict=True)
-            for block in range(min(depth, max(self.stages[stage].depths)))
-        ]
-        if not len(arch.kernels) == len(arch.expands) == len(active):
-            raise MismatchError(
-                f"arch {arch} is not in space {self.name}: expected {len(active)} active blocks, "
-                f"found {len(arch.kernels)} kernels and {len(arch.expands)} expands"
-            )
-        values |= {f"depth[{i}]": d for i, d in zip(self.elastic_stages, arch.depths, strict=True)}
-        for (stage, block), kernel, expand in zip(active, arch.kernels, arch.expands, strict=True):
-            values[f"kernel[{stage}.{block}]"] = kernel
-            values[f"expand[{stage}.{block}]"] = expand
-        for name, value in values.items():
-            gene = self.genes[self.columns[name]]
-            if value not in gene.choices:
+    def _row(self, arch: Arch) -> npt.NDArray[np.int8]:
+        try:
+            self._check_length("depths", arch.depths, len(self._depth_places))
+            self._check_length("widths", arch.widths, len(self._width_places))
+            row = self._shared_row(arch.resolution, arch.depths, arch.widths)
+            active = self._stage_depths([int(place.value.of(row)) for place in self._depth_places])
+            if not len(arch.kernels) == len(arch.expands) == sum(active):
                 raise MismatchError(
-                    f"arch {arch} is not in space {self.name}: {name} = {value:g}, expected one of "
-                    f"{', '.join(f'{c:g}' for c in gene.choices)}"
+                    f"space {self.name}: expected {sum(active)} active blocks, found "
+                    f"{len(arch.kernels)} kernels and {len(arch.expands)} expands"
                 )
-            row[self.columns[name]] = gene.choices.index(value)
+            self._fill_blocks(row, active, arch.kernels, arch.expands)
+        except MismatchError as error:
+            raise MismatchError(f"arch {arch} is not in {error}") from None
+        return row
+
+    def _shared_row(
+        self, resolution: int, depths: Sequence[int], widths: Sequence[int]
+    ) -> npt.NDArray[np.int8]:
+        """A row with everything set that is not a single block's."""
+        row = np.full(len(self.genes), -1, np.int8)
+        self._set(row, self._place("resolution", self.resolutions), resolution)
+        for places, values in ((self._depth_places, depths), (self._width_places, widths)):
+            for place, value in zip(places, values, strict=True):
+                self._set(row, place, value)
+        return row
+
+    def _fill_blocks(
+        self,
+        row: npt.NDArray[np.int8],
+        active: Sequence[int],
+        kernels: Sequence[float | None],
+        expands: Sequence[float | None],
+    ) -> None:
+        """Set the genes of active blocks; None stands where there is no choice."""
+        values = iter(zip(kernels, expands, strict=True))
+        for depth, places in zip(active, self._block_places, strict=True):
+            for pair in places[:depth]:
+                for place, value in zip(pair, next(values), strict=True):
+                    self._set(row, place, value)
+
+    def _set(self, row: npt.NDArray[np.int8], place: _Place, value: float | None) -> None:
+        """Write a value into its gene, or see that it is what other genes or the space dictate."""
+        column = place.value.column
+        own = column is not None and self.genes[column].name == place.name
+        if own and value is not None:
+            assert column is not None
+            try:
+                row[column] = self.genes[column].index(value)
+            except ValueError:
+                self._refuse_value(place.name, value, self.genes[column].choices)
+            return
+        expected = place.value.values if own else (place.value.of(row),)
+        if own or (value is not None and value != expected[0]):
+            self._refuse_value(place.name, value, expected)
+
+    def _refuse_value(
+        self, name: str, value: float | None, expected: Sequence[float | None]
+    ) -> None:
+        listed = ", ".join(f"{choice:g}" for choice in expected)
+        found = "is not given" if value is None else f"= {value:g}"
+        raise MismatchError(f"space {self.name}: {name} {found}, expected one of {listed}")
 
     def decode(self, population: Population) -> list[Arch]:
         """Rows of choice indices to archs; the inverse of ``encode``."""
-        names = [gene.name.partition("[")[0] for gene in self.genes]
-        archs = []
-        for row in np.atleast_2d(population):
-            fields: dict[str, list[float]] = {
-                "resolution": [],
-                "depth": [],
-                "kernel": [],
-                "expand": [],
-            }
-            for name, gene, choice in zip(names, self.genes, row, strict=True):
-                if choice >= 0:
-                    fields[name].append(gene.choices[choice])
-            archs.append(
-                Arch(
-                    resolution=int(fields["resolution"][0]),
-                    depths=tuple(int(d) for d in fields["depth"]),
-                    kernels=tuple(int(k) for k in fields["kernel"]),
-                    expands=tuple(fields["expand"]),
-                )
-            )
-        return archs
+        return [self._arch(row) for row in np.atleast_2d(population).tolist()]
+
+    def _arch(self, row: list[int]) -> Arch:
+        depths = tuple(int(place.value.of(row)) for place in self._depth_places)
+        active = [
+            pair
+            for depth, places in zip(self._stage_depths(depths), self._block_places, strict=True)
+            for pair in places[:depth]
+        ]
+        return Arch(
+            resolution=self.resolutions[row[0]],
+            depths=depths,
+            kernels=tuple(int(kernel.value.of(row)) for kernel, _ in active),
+            expands=tuple(expand.value.of(row) for _, expand in active),
+            widths=tuple(int(place.value.of(row)) for place in self._width_places),
+        )
 
     @cached_property
     def num_choices(self) -> npt.NDArray[np.int64]:
@@ -448,9 +356,10 @@ class SearchSpace:
         """Which genes count, given each row's depths; shape (n, genes)."""
         active = np.ones(population.shape, bool)
         for column, gene in enumerate(self.genes):
-            if gene.block >= 0:
-                depth_column = self.columns[f"depth[{gene.stage}]"]
-                needs = np.array(self.genes[depth_column].choices) > gene.block
+            depth_column = self.columns.get(f"depth[{gene.stage}]")
+            if gene.block >= 0 and depth_column is not None:
+                depths = np.array(self.genes[depth_column].choices)
+                needs = self.stages[gene.stage].base_depth + depths > gene.block
                 active[:, column] = needs[population[:, depth_column]]
         return active
 

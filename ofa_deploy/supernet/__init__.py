@@ -2,7 +2,8 @@
 
 from ofa_deploy.supernet.evaluate import batches, cut, resized, to_tensor, top1
 from ofa_deploy.supernet.folding import folded_weights
-from ofa_deploy.supernet.layers import channels_last
+from ofa_deploy.supernet.modules import channels_last
+from ofa_deploy.supernet.published import load_published_weights, read_checkpoint
 from ofa_deploy.supernet.recalibration import recalibrate
 from ofa_deploy.supernet.storage import (
     SubnetFile,
@@ -22,9 +23,11 @@ __all__ = [
     "channels_last",
     "cut",
     "folded_weights",
+    "load_published_weights",
     "load_subnet",
     "load_tensors",
     "load_weights",
+    "read_checkpoint",
     "recalibrate",
     "resized",
     "save_subnet",

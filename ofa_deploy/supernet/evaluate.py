@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ofa_deploy.data import ImageSet, normalise
 from ofa_deploy.space import Arch
-from ofa_deploy.supernet.layers import channels_last
+from ofa_deploy.supernet.modules import channels_last
 from ofa_deploy.supernet.recalibration import recalibrate
 from ofa_deploy.supernet.supernet import Subnet, Supernet
 

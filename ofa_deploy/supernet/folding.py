@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from ofa_deploy.graph import BlockWeights
-from ofa_deploy.supernet.layers import Classifier, ConvBlock, MBConv
+from ofa_deploy.supernet.modules import Bottleneck, Classifier, ConvBlock, MaxPool, MBConv
 from ofa_deploy.supernet.supernet import Subnet
 
 __all__ = ["folded_weights"]
@@ -28,6 +28,16 @@ def _block_weights(module: nn.Module) -> BlockWeights:
                 weights |= _plain("reduce", module.squeeze.reduce)
                 weights |= _plain("excite", module.squeeze.expand)
             return weights | _folded("project", module.project, module.project_bn)
+        case MaxPool():
+            return {}
+        case Bottleneck():
+            weights = {}
+            for name in ("1", "2", "3"):
+                conv, bn = getattr(module, f"conv{name}"), getattr(module, f"bn{name}")
+                weights |= _folded(f"conv{name}", conv, bn)
+            if module.block.projects:
+                weights |= _folded("shortcut", module.shortcut, module.shortcut_bn)
+            return weights
         case Classifier():
             features = _plain("features", module.features) if module.block.mid_channels else {}
             return features | _plain("linear", module.linear)

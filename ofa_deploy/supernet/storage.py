@@ -15,7 +15,7 @@ from ofa_deploy._files import read_bytes, read_model, write_bytes, write_model
 from ofa_deploy.errors import FileFormatError, InputError
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.space import SearchSpace
-from ofa_deploy.supernet.layers import channels_last
+from ofa_deploy.supernet.modules import channels_last
 from ofa_deploy.supernet.supernet import Subnet
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "load_subnet",
     "load_tensors",
     "load_weights",
+    "parse_safetensors",
     "save_subnet",
     "save_tensors",
 ]
@@ -49,6 +50,15 @@ def load_tensors(path: Path, *, sha256: str) -> dict[str, Tensor]:
             f"{path}: not the weights that were written with it (SHA-256 differs); "
             "restore the file or make it anew"
         )
+    return parse_safetensors(data, path)
+
+
+def parse_safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    """The tensors in a safetensors file's bytes.
+
+    Raises:
+        FileFormatError: if they are damaged.
+    """
     try:
         return load_safetensors(data)
     except SafetensorError as error:
@@ -133,7 +143,7 @@ def load_subnet(path: Path) -> tuple[Subnet, SubnetFile]:
         raise FileFormatError(
             f"{path}: {len(record.classes)} class names for a space of {space.classes} classes"
         )
-    subnet = Subnet(space.lower(record.network.arch), space.bn_eps)
+    subnet = Subnet.of(space.lower(record.network.arch), space.bn_eps)
     weights = path.with_name(path.name.removesuffix(_SUFFIX) + ".safetensors")
     load_weights(subnet, load_tensors(weights, sha256=record.weights_sha256), weights)
     return channels_last(subnet.eval()), record

@@ -2,35 +2,30 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import product
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ofa_deploy.errors import InputError
-from ofa_deploy.space import Arch, Block, SearchSpace, Slot
-from ofa_deploy.supernet.layers import (
-    Classifier,
-    ConvBlock,
-    ElasticMBConv,
-    build_module,
-    elastic_conv,
-)
+from ofa_deploy.space import Arch, Block, SearchSpace
+from ofa_deploy.supernet.elastic import Elastic, ElasticClassifier, build_elastic
+from ofa_deploy.supernet.modules import build_module, initialise
 
 __all__ = ["Subnet", "Supernet"]
 
 
 class Subnet(nn.Module):
-    """A plain network: one torch module a block, no elastic code.
+    """A plain network: one torch module a block, no elastic code."""
 
-    Args:
-        blocks: the lowered arch.
-    """
-
-    def __init__(self, blocks: Sequence[Block], bn_eps: float = 1e-5) -> None:
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(build_module(block, bn_eps) for block in blocks))
+        self.blocks = nn.Sequential(*modules)
+
+    @classmethod
+    def of(cls, blocks: Sequence[Block], bn_eps: float = 1e-5) -> "Subnet":
+        """A network for a lowered arch, with weights yet to be loaded or initialised."""
+        return cls([build_module(block, bn_eps) for block in blocks])
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (batch, 3, r, r) to logits (batch, classes)."""
@@ -52,23 +47,16 @@ class Supernet(nn.Module):
     def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
         super().__init__()
         self.space = space
-        with torch.random.fork_rng(devices=[]):
-            self.layers = nn.ModuleDict(
-                {slot.name.replace(".", "-"): _slot_module(space, slot) for slot in space.slots}
-            )
+        self.layers = nn.ModuleDict(
+            {
+                slot.name.replace(".", "-"): build_elastic(
+                    [block for _, block in slot.blocks()], space.bn_eps
+                )
+                for slot in space.slots
+            }
+        )
         self._lower = lru_cache(4096)(space.lower_named)
-        self._initialise(torch.Generator().manual_seed(seed))
-
-    @torch.no_grad()
-    def _initialise(self, generator: torch.Generator) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", generator=generator)
-                if module.bias is not None:
-                    module.bias.zero_()
-            elif isinstance(module, nn.Linear):
-                module.weight.normal_(0, module.in_features**-0.5, generator=generator)
-                module.bias.zero_()
+        initialise(self, torch.Generator().manual_seed(seed))
 
     def forward(self, x: Tensor, arch: Arch, *, keep: Tensor | None = None) -> Tensor:
         """Logits of one subnet.
@@ -88,35 +76,30 @@ class Supernet(nn.Module):
                 f"expected images of {arch.resolution}x{arch.resolution} pixels for this arch, "
                 f"found {x.shape[-2]}x{x.shape[-1]}"
             )
-        for name, block in self._lower(arch):
-            layer = self._layer(name)
-            if isinstance(layer, ElasticMBConv):
-                x = layer(x, block)
-            elif isinstance(layer, Classifier):
-                x = layer(x, keep)
-            else:
-                x = elastic_conv(cast(ConvBlock, layer), x)
-        return x
+        *body, (_, last) = self._lower(arch)
+        for name, block in body:
+            x = self.layer(name)(x, block)
+        return cast(Tensor, self.classifier(x, last, keep))
 
-    def _layer(self, slot: str) -> nn.Module:
-        return self.layers[slot.replace(".", "-")]
+    def layer(self, slot: str) -> Elastic:
+        """The layer of a slot of the space."""
+        return cast(Elastic, self.layers[slot.replace(".", "-")])
+
+    @property
+    def classifier(self) -> ElasticClassifier:
+        """The last layer."""
+        return cast(ElasticClassifier, self.layer("classifier"))
 
     @property
     def feature_count(self) -> int:
-        """Features that the last linear layer reads."""
-        return cast(Classifier, self._layer("classifier")).linear.in_features
+        """Features that the last linear layer reads, at most."""
+        return self.classifier.full.linear.in_features
 
     @torch.no_grad()
     def extract(self, arch: Arch) -> Subnet:
         """A plain copy of one subnet, in eval mode, equal to ``self(x, arch)`` in eval mode."""
-        named = self._lower(arch)
-        with torch.random.fork_rng(devices=[]):  # torch draws initial weights that are overwritten
-            subnet = Subnet([block for _, block in named], self.space.bn_eps)
-            for plain, (name, block) in zip(subnet.blocks, named, strict=True):
-                layer = self._layer(name)
-                source = layer.extract(block) if isinstance(layer, ElasticMBConv) else layer
-                plain.load_state_dict(source.state_dict())
-        return subnet.eval()
+        modules = [self.layer(name).extract(block) for name, block in self._lower(arch)]
+        return Subnet(modules).eval()
 
     @torch.no_grad()
     def sort_channels(self, optimizer: torch.optim.Optimizer | None = None) -> None:
@@ -126,19 +109,8 @@ class Supernet(nn.Module):
         ``optimizer`` remembers of each weight (momentum) moves with it.
         """
         for layer in self.layers.values():
-            if isinstance(layer, ElasticMBConv):
-                for tensor, dim, order in layer.sorting():
-                    _permute(tensor, dim, order, optimizer)
-
-
-def _slot_module(space: SearchSpace, slot: Slot) -> nn.Module:
-    """The module that serves every block of a slot."""
-    choices = [space.genes[column].choices for column in slot.genes]
-    blocks = [slot.block(*values) for values in product(*choices)]
-    largest = max(blocks, key=lambda block: (block.mid_channels, block.kernel, block.size))
-    if largest.kind != "mbconv":
-        return build_module(largest, space.bn_eps)
-    return ElasticMBConv(largest, tuple(sorted({block.kernel for block in blocks})), space.bn_eps)
+            for tensor, dim, order in cast(Elastic, layer).sorting():
+                _permute(tensor, dim, order, optimizer)
 
 
 def _permute(

@@ -440,7 +440,7 @@ PARTS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     ("changes", "match"),
     [
         ({"classes": 1}, "at least 2 classes"),
-        ({"resolutions": ()}, "positive and ascending"),
+        ({"resolutions": ()}, "ascending"),
         ({"resolutions": (32, 16)}, r"ascending, found \(32, 16\)"),
         ({"resolutions": (16, 16)}, "ascending"),
         ({"stages": ({**STAGE, "depths": (1, 1)},)}, "ascending"),
@@ -469,7 +469,7 @@ def test_space_that_makes_no_sense_is_refused(
         ("stem", "activation", "swish"),
         ("stage", "channels", True),
         ("stage", "stride", 0),
-        ("stage", "depths", (0, 1)),
+        ("stage", "depths", (-1, 1)),
         ("stage", "depths", 2),
         ("stage", "kernels", (3.0,)),
         ("stage", "expands", (0,)),

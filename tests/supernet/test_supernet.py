@@ -125,8 +125,8 @@ def reference(net: Supernet, x: Tensor, arch: Arch) -> Tensor:
     """Logits of ``arch`` in eval mode, for ``tiny_space``-like spaces with BN and a head."""
     space, eps = net.space, net.space.bn_eps
     state = {name.removeprefix("layers."): value for name, value in net.state_dict().items()}
-    x = F.conv2d(x, state["stem.conv.weight"], stride=space.stem.stride, padding=1)
-    x = act(norm(x, state, "stem.bn", eps), space.stem.activation)
+    x = F.conv2d(x, state["stem.full.conv.weight"], stride=space.stem.stride, padding=1)
+    x = act(norm(x, state, "stem.full.bn", eps), space.stem.activation)
     depths, kernels, expands = list(arch.depths), list(arch.kernels), list(arch.expands)
     for s, stage in enumerate(space.stages):
         depth = depths.pop(0) if stage.elastic else stage.depths[0]
@@ -156,10 +156,10 @@ def reference(net: Supernet, x: Tensor, arch: Arch) -> Tensor:
             y = F.conv2d(y, state[f"{prefix}.full.project.weight"][:, :mid])
             y = norm(y, state, f"{prefix}.full.project_bn", eps)
             x = x + y if stride == 1 and x.shape[1] == stage.channels else y
-    x = F.conv2d(x, state["head.conv.weight"])
-    x = act(norm(x, state, "head.bn", eps), space.head.activation).mean((2, 3))
-    x = act(x @ state["classifier.features.weight"][:, :, 0, 0].T, space.head.activation)
-    return F.linear(x, state["classifier.linear.weight"], state["classifier.linear.bias"])
+    x = F.conv2d(x, state["head.full.conv.weight"])
+    x = act(norm(x, state, "head.full.bn", eps), space.head.activation).mean((2, 3))
+    x = act(x @ state["classifier.full.features.weight"][:, :, 0, 0].T, space.head.activation)
+    return F.linear(x, state["classifier.full.linear.weight"], state["classifier.full.linear.bias"])
 
 
 def close(one: Tensor, other: Tensor, tolerance: float = 1e-4) -> bool:
@@ -241,7 +241,7 @@ def test_dropout_mask_scales_the_last_features(net: Supernet) -> None:
         plain = net(x, arch)
         assert torch.equal(net(x, arch, keep=torch.ones(3, 32)), plain)
         none = net(x, arch, keep=torch.zeros(3, 32))
-        bias = net.state_dict()["layers.classifier.linear.bias"]
+        bias = net.state_dict()["layers.classifier.full.linear.bias"]
         assert torch.equal(none, bias.expand(3, 4))
         twice = net(x, arch, keep=torch.full((3, 32), 2.0))
         assert close(twice - bias, 2 * (plain - bias), 1e-5)

@@ -545,7 +545,7 @@ def test_damaged_checkpoint_is_refused(
 
 def test_checkpoint_with_a_flipped_bit_is_refused(go: Train, state: Path) -> None:
     """A resume from it would not end bit-identical."""
-    weights = torch.load(state, weights_only=True)["net"]["layers.head.conv.weight"]
+    weights = torch.load(state, weights_only=True)["net"]["layers.head.full.conv.weight"]
     content = bytearray(state.read_bytes())
     place = content.find(weights.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
     assert place > 0

@@ -143,7 +143,7 @@ def test_dropout_keeps_the_features_mean(
 ) -> None:
     masks: list[Tensor | None] = []
     classifier = net.layers["classifier"]
-    classifier.register_forward_pre_hook(lambda _, inputs: masks.append(inputs[1]))
+    classifier.register_forward_pre_hook(lambda _, inputs: masks.append(inputs[2]))
     images, labels = batch
     many = torch.cat([images] * 20), torch.cat([labels] * 20)
     generator = torch.Generator().manual_seed(1)

@@ -1,0 +1,197 @@
+"""Weights that once-for-all published (Cai et al. 2020), under the names it gave them.
+
+Its checkpoints come in two generations of names (``.mobile_inverted_conv.`` became ``.conv.``) and
+double the last part of a name where a layer is elastic (``.conv.conv.weight``, ``.bn.bn.weight``).
+Both are brought to one plain form here, which is then matched name by name and shape by shape:
+nothing is skipped, nothing is left as it was.
+"""
+
+import io
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ofa_deploy._files import read_bytes
+from ofa_deploy.errors import FileFormatError, InputError, MismatchError
+from ofa_deploy.supernet.supernet import Supernet
+
+__all__ = ["load_published_weights", "read_checkpoint"]
+
+_MAX_BYTES = 2 * 2**30
+_LISTED = 20
+_WRAPPERS = ("state_dict", "model", "net")
+
+_MBCONV = {
+    "expand": "inverted_bottleneck.conv",
+    "expand_bn": "inverted_bottleneck.bn",
+    "depthwise": "depth_conv.conv",
+    "depthwise_bn": "depth_conv.bn",
+    "squeeze.reduce": "depth_conv.se.fc.reduce",
+    "squeeze.expand": "depth_conv.se.fc.expand",
+    "project": "point_linear.conv",
+    "project_bn": "point_linear.bn",
+}
+_BOTTLENECK = {
+    **{f"conv{i}": f"conv{i}.conv" for i in (1, 2, 3)},
+    **{f"bn{i}": f"conv{i}.bn" for i in (1, 2, 3)},
+    "shortcut": "downsample.conv",
+    "shortcut_bn": "downsample.bn",
+}
+
+
+@torch.no_grad()
+def load_published_weights(
+    net: Supernet, state_dict: Mapping[str, Tensor], *, new_classifier: bool = False
+) -> None:
+    """Give ``net`` the weights of a once-for-all checkpoint, all of them or none.
+
+    Args:
+        net: of the space that the checkpoint was trained in.
+        state_dict: a checkpoint's, of either generation of names.
+        new_classifier: keep the classifier that ``net`` has (a new net's is freshly initialised)
+            and take the rest; for another number of classes.
+
+    Raises:
+        MismatchError: listing every key that is missing, extra or of another shape.
+    """
+    found = _plain_names(state_dict)
+    own = net.state_dict()  # shares memory with the net
+    wanted = {name: own[key] for name, key in _names(net)}
+    if new_classifier:
+        for each in (found, wanted):
+            for name in [name for name in each if name.startswith("classifier.")]:
+                del each[name]
+    _check(net, wanted, found)
+    for name, target in wanted.items():
+        target.copy_(found[name])
+
+
+def _plain_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names without a wrapper's prefix, an old generation's spelling or doubled parts."""
+    plain: dict[str, Tensor] = {}
+    for key, tensor in state_dict.items():
+        name = str(key).removeprefix("module.").replace(".mobile_inverted_conv.", ".conv.")
+        name = ".".join(part for part, _ in groupby(name.split(".")))
+        if name in plain:
+            raise MismatchError(f"the checkpoint holds {name} twice, under two spellings")
+        plain[name] = tensor
+    return plain
+
+
+def _names(net: Supernet) -> Iterator[tuple[str, str]]:
+    """Published name and own name of every tensor of ``net``."""
+    position = {slot: str(i) for i, slot in enumerate(_stage_slots(net))}
+    for own in net.state_dict():
+        _, slot, rest = own.split(".", 2)
+        slot = slot.replace("-", ".")
+        if slot in position:
+            yield f"blocks.{position[slot]}.{_block_name(rest)}", own
+        else:
+            yield _outer_name(net, slot, rest.removeprefix("full.")), own
+
+
+def _stage_slots(net: Supernet) -> list[str]:
+    return [slot.name for slot in net.space.slots if slot.name.startswith("stages.")]
+
+
+def _block_name(rest: str) -> str:
+    """Such as ``full.expand.weight`` or ``transforms.7to5`` to what stands after the number."""
+    if matrix := re.fullmatch(r"transforms\.(\w+)", rest):
+        return f"conv.depth_conv.conv.{matrix[1]}_matrix"
+    part, _, tensor = rest.removeprefix("full.").rpartition(".")
+    if part in _BOTTLENECK:
+        return f"{_BOTTLENECK[part]}.{tensor}"
+    return f"conv.{_MBCONV[part]}.{tensor}"
+
+
+def _outer_name(net: Supernet, slot: str, rest: str) -> str:
+    """The name of a tensor before or after the stages."""
+    part, _, tensor = rest.rpartition(".")
+    match slot.split("."):
+        case ["stem"]:
+            return f"first_conv.{part}.{tensor}"
+        case ["stem", position]:
+            inner = "conv." if position == "1" and part == "bn" else ""
+            return f"input_stem.{position}.{inner}{part}.{tensor}"
+        case ["head"]:
+            features = net.space.head.features
+            return f"{'final_expand' if features else 'feature_mix'}_layer.{part}.{tensor}"
+        case _:
+            prefix = "feature_mix_layer.conv" if part == "features" else "classifier.linear"
+            return f"{prefix}.{tensor}"
+
+
+def _check(net: Supernet, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    for name, tensor in found.items():
+        if not isinstance(tensor, Tensor):
+            raise MismatchError(f"{name} is not a tensor but {type(tensor).__name__}")
+    misshaped = [
+        f"{name} ({_shape(wanted[name])} wanted, {_shape(found[name])} found)"
+        for name in sorted(wanted.keys() & found.keys())
+        if wanted[name].shape != found[name].shape
+    ]
+    problems = {
+        "missing": sorted(wanted.keys() - found.keys()),
+        "extra": sorted(found.keys() - wanted.keys()),
+        "misshaped": misshaped,
+    }
+    if not any(problems.values()):
+        return
+    listed = "; ".join(
+        f"{len(names)} {what}: {', '.join(names[:_LISTED])}"
+        + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+        for what, names in problems.items()
+        if names
+    )
+    only_classes = all(name.startswith("classifier.") for name in misshaped)
+    hint = ""
+    if misshaped and only_classes and not problems["missing"] and not problems["extra"]:
+        hint = "; it was trained on another number of classes: ask for a new classifier"
+    raise MismatchError(f"the weights do not fit space {net.space.name}: {listed}{hint}")
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
+    """The tensors of a ``.pth`` or ``.safetensors`` file; nothing in it is executed.
+
+    Raises:
+        FileFormatError: if it is damaged, holds more than tensors, or is too large.
+    """
+    path = Path(path)
+    data = read_bytes(path, limit=_MAX_BYTES)
+    if path.suffix == ".safetensors":
+        from ofa_deploy.supernet.storage import parse_safetensors
+
+        return parse_safetensors(data, path)
+    try:
+        _check_archive(data)
+        loaded = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except Exception as error:  # torch raises many kinds for a damaged or hostile file
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise FileFormatError(
+            f"{path}: not a checkpoint of tensors only ({reason}); download it again"
+        ) from None
+    while isinstance(loaded, dict) and (inner := [w for w in _WRAPPERS if w in loaded]):
+        loaded = loaded[inner[0]]
+    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise FileFormatError(f"{path}: expected names and tensors (a state dict)")
+    return dict(loaded)
+
+
+def _check_archive(data: bytes) -> None:
+    """See that a zipped checkpoint is whole and no larger unpacked; torch checks neither."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return  # the format before PyTorch 1.6, which is a plain stream
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
+            raise InputError("it unpacks to more than the limit")
+        if (damaged := archive.testzip()) is not None:
+            raise InputError(f"{damaged} is damaged")

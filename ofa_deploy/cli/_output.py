@@ -128,7 +128,7 @@ def _with_unit(value: int) -> str:
     unit, size = next(
         ((unit, size) for unit, size in (("G", 10**9), ("M", 10**6), ("k", 1000)) if value >= size)
     )
-    return f"{value / size:,.3g} {unit}" if value < 10**15 else f"{value:.2e}"
+    return f"{value / size:,.3g} {unit}" if value < 10**12 else f"{value:.2e}"
 
 
 def wrote(path: object, *, quiet: bool) -> None:

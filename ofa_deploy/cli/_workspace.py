@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ofa_deploy.train import Evaluator
 
 _BUSY = 0.15
+_LARGEST = 4096
 
 __all__ = [
     "accuracy_model",
@@ -23,11 +24,17 @@ __all__ = [
     "load_warning",
     "run_data",
     "table_path",
+    "with_resolutions",
 ]
 
 
-def chosen_space(name: str | None, run: Path | None, classes: int | None = None) -> SearchSpace:
-    """The space of a training run, or one of the catalogue.
+def chosen_space(
+    name: str | None,
+    run: Path | None,
+    classes: int | None = None,
+    resolutions: str | None = None,
+) -> SearchSpace:
+    """The space of a training run, or one of the catalogue or of a TOML file.
 
     Raises:
         InputError: if neither or both are given.
@@ -39,8 +46,23 @@ def chosen_space(name: str | None, run: Path | None, classes: int | None = None)
 
         return RunFile.load(run).search_space
     assert name is not None
-    space = get_space(name)
+    space = with_resolutions(get_space(name), resolutions)
     return space if classes is None else space.with_classes(classes)
+
+
+def with_resolutions(space: SearchSpace, text: str | None) -> SearchSpace:
+    """The space with resolutions such as ``160,192,224``, or its own."""
+    if text is None:
+        return space
+    try:
+        sizes = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(
+            f"resolutions: expected numbers such as 160,192,224, found {text!r}"
+        ) from None
+    if not all(1 <= size <= _LARGEST for size in sizes):
+        raise InputError(f"resolutions: expected 1 to {_LARGEST} pixels, found {text}")
+    return space.with_resolutions(*sizes)
 
 
 def run_data(

@@ -12,9 +12,12 @@ __all__ = ["profile"]
 
 @guarded
 def profile(
-    space: Annotated[str | None, typer.Option(help="Search space to make the table for.")] = None,
+    space: Annotated[str | None, typer.Option(help="Search space, or a file NAME.toml.")] = None,
     run: Annotated[Path | None, typer.Option(help="Or a training run, whose space it is.")] = None,
     classes: Annotated[int | None, typer.Option(min=2, help="Classes, with --space.")] = None,
+    resolutions: Annotated[
+        str | None, typer.Option(help="Input sizes, such as 160,192,224, with --space.")
+    ] = None,
     device: Annotated[str, typer.Option(help="ofa-deploy devices lists them.")] = "local",
     runtime: Annotated[str, typer.Option(help="Inference engine.")] = "onnxruntime",
     precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
@@ -39,7 +42,7 @@ def profile(
     from ofa_deploy.predict import latency_model
     from ofa_deploy.profiling import conditions_here, profile_space
 
-    chosen = chosen_space(space, run, classes)
+    chosen = chosen_space(space, run, classes, resolutions)
     target = load_device(device)
     conditions_here(target, runtime=runtime, precision=precision, batch=batch, threads=threads)
     # One lock a device: two profiles at once would measure each other.

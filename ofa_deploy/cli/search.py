@@ -18,6 +18,13 @@ from ofa_deploy.cli._output import (
     show_table,
     wrote,
 )
+from ofa_deploy.cli._weights import (
+    DataOption,
+    SpaceOption,
+    WeightsOption,
+    adopt_weights,
+    learn_accuracy,
+)
 
 if TYPE_CHECKING:
     from ofa_deploy.pareto import ParetoFront
@@ -30,7 +37,10 @@ Kind = Literal["predicted", "measured"]
 
 @guarded
 def search(
-    run: Annotated[Path, typer.Option(help="A finished training run, evaluated (accuracy.onnx).")],
+    run: Annotated[
+        Path,
+        typer.Option(help="A finished training run, evaluated; or a folder to make of --weights."),
+    ],
     table: Annotated[Path, typer.Option(help="Latency table of the run's space.")],
     constraint: Annotated[
         list[str],
@@ -41,6 +51,9 @@ def search(
     ] = True,
     name: Annotated[str, typer.Option(help="Stem of the files to write.")] = "best",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same answer.")] = 0,
+    weights: WeightsOption = None,
+    space: SpaceOption = None,
+    data: DataOption = None,
     output: FormatOption = OutputFormat.table,
     quiet: QuietOption = False,
 ) -> None:
@@ -50,6 +63,9 @@ def search(
     best candidates are measured on this device and the most accurate one that was measured to fit
     is written as RUN/subnets/NAME.subnet.json, with its weights. Exit 3 if nothing fits, with the
     least and greatest value that can be reached.
+
+    Weights that once-for-all published are searched with --weights FILE --space NAME --data DIR:
+    RUN becomes a run of them, and subnets are evaluated first if they never were.
     """
     from ofa_deploy._files import exclusive
     from ofa_deploy.errors import InputError
@@ -59,14 +75,16 @@ def search(
     from ofa_deploy.search import FrontFile, parse_constraint
     from ofa_deploy.search import search as find
 
+    adopt_weights(weights, space, data, run, progress(quiet))
     if not (run / "accuracy.onnx").exists():
-        raise InputError(
-            f"{run}: no accuracy model (accuracy.onnx); make it with: ofa-deploy evaluate {run}"
-        )
+        if weights is None:
+            raise InputError(
+                f"{run}: no accuracy model (accuracy.onnx); make it with: ofa-deploy evaluate {run}"
+            )
+        learn_accuracy(run, seed, progress(quiet))
     accuracy = load_accuracy_model(run / "accuracy.onnx")
-    space = accuracy.space
     profiled = find_table(str(table))
-    latency = latency_model(space, profiled)
+    latency = latency_model(accuracy.space, profiled)
     device = profiled.conditions.device
     asked = [_on_device(parse_constraint(text), device) for text in constraint]
     budgets = tuple(c.limit for c in asked if c.metric == "latency" and c.upper)
@@ -77,7 +95,7 @@ def search(
         file = FrontFile.build(
             run.name,
             kind,
-            space,
+            accuracy.space,
             front,
             conditions=profiled.conditions,
             budgets=budgets,
@@ -85,7 +103,9 @@ def search(
         return file.save(run / "fronts" / f"{stem}.front.json")
 
     if not verify:
-        front = find(space, accuracy=accuracy, latency=latency, constraints=asked, seed=seed)
+        front = find(
+            accuracy.space, accuracy=accuracy, latency=latency, constraints=asked, seed=seed
+        )
         with exclusive(run):
             written = save("predicted", front, name)
         _show(front, output)
@@ -98,7 +118,9 @@ def search(
     with exclusive(run):
         bars = progress(quiet)
         evaluator = load_evaluator(run, bars)
-        front = find(space, accuracy=accuracy, latency=latency, constraints=asked, seed=seed)
+        front = find(
+            accuracy.space, accuracy=accuracy, latency=latency, constraints=asked, seed=seed
+        )
         found, subnet = prove(evaluator, profiled, accuracy, latency, asked, seed, name, bars)
         written = save("predicted", front, name)
         also = save("measured", ParetoFront.of(found.examined), f"{name}-measured")

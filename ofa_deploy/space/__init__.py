@@ -1,6 +1,7 @@
 """Search spaces, the networks in them and their building blocks. Torch-free."""
 
 from ofa_deploy.space.arch import Arch, Cost
+from ofa_deploy.space.arch_file import arch_from_config, read_arch
 from ofa_deploy.space.block import Block, make_divisible
 from ofa_deploy.space.catalog import get_space, space_names
 from ofa_deploy.space.layout import Head, Stage, Stem
@@ -18,7 +19,9 @@ __all__ = [
     "Slot",
     "Stage",
     "Stem",
+    "arch_from_config",
     "get_space",
     "make_divisible",
+    "read_arch",
     "space_names",
 ]

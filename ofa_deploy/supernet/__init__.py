@@ -3,7 +3,11 @@
 from ofa_deploy.supernet.evaluate import batches, cut, resized, to_tensor, top1
 from ofa_deploy.supernet.folding import folded_weights
 from ofa_deploy.supernet.modules import channels_last
-from ofa_deploy.supernet.published import load_published_weights, read_checkpoint
+from ofa_deploy.supernet.published import (
+    load_checkpoint,
+    load_published_weights,
+    read_checkpoint,
+)
 from ofa_deploy.supernet.recalibration import recalibrate
 from ofa_deploy.supernet.storage import (
     SubnetFile,
@@ -23,6 +27,7 @@ __all__ = [
     "channels_last",
     "cut",
     "folded_weights",
+    "load_checkpoint",
     "load_published_weights",
     "load_subnet",
     "load_tensors",

@@ -7,6 +7,7 @@ nothing is skipped, nothing is left as it was.
 """
 
 import io
+import pickle
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -20,10 +21,12 @@ from ofa_deploy._files import read_bytes
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError
 from ofa_deploy.supernet.supernet import Supernet
 
-__all__ = ["load_published_weights", "read_checkpoint"]
+__all__ = ["load_checkpoint", "load_published_weights", "read_checkpoint"]
 
 _MAX_BYTES = 2 * 2**30
-_LISTED = 20
+_LISTED = 10
+_OWN = "layers."
+_LINEAR, _OWN_LINEAR = "classifier.", "layers.classifier.full.linear."
 _WRAPPERS = ("state_dict", "model", "net")
 
 _MBCONV = {
@@ -59,13 +62,36 @@ def load_published_weights(
     Raises:
         MismatchError: listing every key that is missing, extra or of another shape.
     """
-    found = _plain_names(state_dict)
     own = net.state_dict()  # shares memory with the net
     wanted = {name: own[key] for name, key in _names(net)}
-    if new_classifier:
-        for each in (found, wanted):
-            for name in [name for name in each if name.startswith("classifier.")]:
-                del each[name]
+    _load(net, wanted, _plain_names(state_dict), _LINEAR if new_classifier else None)
+
+
+@torch.no_grad()
+def load_checkpoint(net: Supernet, path: Path | str, *, new_classifier: bool = False) -> None:
+    """Give ``net`` the weights in a file: a published checkpoint's, or a supernet's of ours.
+
+    Raises:
+        FileFormatError: if the file is damaged or holds more than tensors.
+        MismatchError: naming the file and every key that is missing, extra or of another shape.
+    """
+    tensors = read_checkpoint(path)
+    try:
+        if any(name.startswith(_OWN) for name in tensors):
+            _load(net, net.state_dict(), tensors, _OWN_LINEAR if new_classifier else None)
+        else:
+            load_published_weights(net, tensors, new_classifier=new_classifier)
+    except MismatchError as error:
+        raise MismatchError(f"{path}: {error}") from None
+
+
+def _load(
+    net: Supernet, wanted: dict[str, Tensor], found: dict[str, Tensor], without: str | None
+) -> None:
+    """Copy all tensors whose names do not begin with ``without``, or none."""
+    if without is not None:
+        wanted = {name: each for name, each in wanted.items() if not name.startswith(without)}
+        found = {name: each for name, each in found.items() if not name.startswith(without)}
     _check(net, wanted, found)
     for name, target in wanted.items():
         target.copy_(found[name])
@@ -148,7 +174,7 @@ def _check(net: Supernet, wanted: Mapping[str, Tensor], found: Mapping[str, Tens
         for what, names in problems.items()
         if names
     )
-    only_classes = all(name.startswith("classifier.") for name in misshaped)
+    only_classes = all(name.startswith((_LINEAR, _OWN_LINEAR)) for name in misshaped)
     hint = ""
     if misshaped and only_classes and not problems["missing"] and not problems["extra"]:
         hint = "; it was trained on another number of classes: ask for a new classifier"
@@ -174,6 +200,11 @@ def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
     try:
         _check_archive(data)
         loaded = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError:  # whose text advises to load it all the same
+        raise FileFormatError(
+            f"{path}: damaged, or it holds more than tensors, which is never loaded; "
+            "export its state dict where it was made"
+        ) from None
     except Exception as error:  # torch raises many kinds for a damaged or hostile file
         reason = str(error).strip().partition("\n")[0][:200]
         raise FileFormatError(

@@ -8,18 +8,18 @@ was asked for and what came out.
 import io
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from ofa_deploy._files import read_bytes, read_model, write_bytes
-from ofa_deploy.errors import FileFormatError, InputError
+from ofa_deploy._files import digest, read_bytes, read_model, write_bytes, write_model
+from ofa_deploy.errors import FileFormatError, InputError, MismatchError
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet, channels_last, load_tensors, load_weights
-from ofa_deploy.train.config import TrainConfig
+from ofa_deploy.train.config import ImportConfig, TrainConfig
 
-__all__ = ["RunFile", "load_state", "load_supernet", "save_state"]
+__all__ = ["RunFile", "claim_run", "load_state", "load_supernet", "save_state"]
 
 _STATE_SCHEMA = "training-state/1"
 
@@ -31,7 +31,7 @@ class RunFile(BaseModel):
 
     schema_: Literal["supernet-run/1"] = Field("supernet-run/1", alias="schema")
     space: dict[str, Any]
-    config: TrainConfig
+    config: Annotated[TrainConfig | ImportConfig, Field(discriminator="method")]
     data: str
     data_digest: str
     data_options: dict[str, int | None]
@@ -54,6 +54,36 @@ class RunFile(BaseModel):
                 "train one with: ofa-deploy train --run NAME"
             )
         return read_model(run / "run.json", cls, schema="supernet-run/1")
+
+
+def claim_run(run: Path, record: RunFile) -> str:
+    """Make ``run`` this run's folder, or see that it is already.
+
+    Returns:
+        A digest of all that decides what comes out.
+
+    Raises:
+        MismatchError: if it holds another run, naming what differs.
+    """
+    keys = {"space", "config", "data_digest", "versions"}
+    wanted = record.model_dump(mode="json", include=keys)
+    if (run / "run.json").exists():
+        found = RunFile.load(run).model_dump(mode="json", include=keys)
+        different = sorted(key for key in keys if found[key] != wanted[key])
+        if "config" in different:
+            different += sorted(
+                f"config.{key} ({found['config'].get(key)} there, {value} now)"
+                for key, value in wanted["config"].items()
+                if found["config"][key] != value
+            )
+        if different:
+            raise MismatchError(
+                f"{run}: holds another run, which differs in {', '.join(different)}; "
+                "name another folder, or delete it to train anew"
+            )
+    else:
+        write_model(run / "run.json", record)
+    return digest(wanted)
 
 
 def save_state(path: Path, identity: str, state: dict[str, Any]) -> None:

@@ -6,7 +6,24 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ofa_deploy.errors import InputError
 
-__all__ = ["TrainConfig"]
+__all__ = ["ImportConfig", "TrainConfig"]
+
+
+class ImportConfig(BaseModel):
+    """A run that was not trained here: its weights came from a file.
+
+    Attributes:
+        init_sha256: of that file.
+        calibration: as in ``TrainConfig``.
+        threads: as in ``TrainConfig``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["import"] = "import"
+    init_sha256: str
+    calibration: int = Field(2_000, ge=1)
+    threads: int = Field(2, ge=1, le=1024)
 
 
 class TrainConfig(BaseModel):
@@ -25,6 +42,8 @@ class TrainConfig(BaseModel):
         calibration: training images whose statistics BN takes before a subnet is evaluated (the
             quickstart takes half as many, to save time).
         threads: of this process; part of the run, since sums in another order round otherwise.
+        init_sha256: of the file whose weights it starts from, if any.
+        new_classifier: whether the classifier starts anew all the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -45,6 +64,8 @@ class TrainConfig(BaseModel):
     calibration: int = Field(2_000, ge=1)
     seed: int = Field(0, ge=0, lt=2**31)
     threads: int = Field(2, ge=1, le=1024)
+    init_sha256: str | None = None
+    new_classifier: bool = False
 
     @model_validator(mode="after")
     def _phases(self) -> "TrainConfig":

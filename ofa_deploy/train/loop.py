@@ -13,13 +13,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from ofa_deploy._files import digest, exclusive, write_model, write_text
+from ofa_deploy._files import digest, exclusive, sha256_file, write_model, write_text
 from ofa_deploy._progress import SILENT, Progress, Task
 from ofa_deploy.data import DataSplits, augment
 from ofa_deploy.errors import InputError, MismatchError, TrainingDivergedError
 from ofa_deploy.space import SearchSpace
-from ofa_deploy.supernet import Supernet, channels_last, cut, save_tensors, to_tensor, top1
-from ofa_deploy.train.checkpoint import RunFile, load_state, save_state
+from ofa_deploy.supernet import (
+    Supernet,
+    channels_last,
+    cut,
+    load_checkpoint,
+    save_tensors,
+    to_tensor,
+    top1,
+)
+from ofa_deploy.train.checkpoint import RunFile, claim_run, load_state, save_state
 from ofa_deploy.train.config import TrainConfig
 from ofa_deploy.train.memory import keep_freed_memory
 from ofa_deploy.train.passes import Pass, deps_passes
@@ -166,6 +174,7 @@ def train(
     run: Path,
     *,
     data_options: Mapping[str, int | None] | None = None,
+    init: Path | None = None,
     progress: Progress = SILENT,
 ) -> RunFile:
     """Train a supernet into ``run``, or go on where an interrupted run stopped.
@@ -175,6 +184,7 @@ def train(
 
     Args:
         data_options: what ``load_data`` was given, kept so that later commands load the same.
+        init: a file whose weights to start from: a published checkpoint, or a supernet's of ours.
 
     Returns:
         What ``run/run.json`` then holds.
@@ -183,6 +193,8 @@ def train(
         MismatchError: if ``run`` holds a run of other settings, space or data.
         TrainingDivergedError: if the loss is not finite; the last good checkpoint stays.
     """
+    if init is not None:
+        config = config.model_copy(update={"init_sha256": sha256_file(init)})
     record = RunFile(
         space=space.to_dict(),
         config=config,
@@ -190,11 +202,13 @@ def train(
         data_digest=data.digest,
         data_options=dict(data_options or {}),
         classes=data.classes,
-        versions={name: version(name) for name in ("torch", "numpy")},
+        versions=training_versions(),
     )
     _check_fit(config, space, data)
+    if init is not None and not (run / "run.json").exists():  # before the folder appears
+        load_checkpoint(Supernet(space), init, new_classifier=config.new_classifier)
     with exclusive(run):
-        identity = _claim(run, record)
+        identity = claim_run(run, record)
         if (finished := RunFile.load(run)).weights_sha256 is not None:
             (run / "state.pt").unlink(missing_ok=True)  # a kill may have left it behind
             return finished
@@ -204,8 +218,15 @@ def train(
         if state := load_state(run / "state.pt", identity):
             trainer.load_state_dict(state)
             progress.say(f"resuming training at step {trainer.step} of {trainer.schedule.steps}")
+        elif init is not None:
+            load_checkpoint(trainer.net, init, new_classifier=config.new_classifier)
         _run_to_end(trainer, run, identity, progress)
         return _finish(trainer, run, record)
+
+
+def training_versions() -> dict[str, str]:
+    """The packages whose versions decide about every bit."""
+    return {name: version(name) for name in ("torch", "numpy")}
 
 
 def _check_fit(config: TrainConfig, space: SearchSpace, data: DataSplits) -> None:
@@ -215,34 +236,16 @@ def _check_fit(config: TrainConfig, space: SearchSpace, data: DataSplits) -> Non
             f"expected at least one batch of {config.batch} training images, found "
             f"{len(data.train)}; lower the batch size"
         )
+    check_classes(space, data)
+
+
+def check_classes(space: SearchSpace, data: DataSplits) -> None:
+    """See that the data has as many classes as the space."""
     if len(data.classes) != space.classes:
         raise MismatchError(
             f"the data has {len(data.classes)} classes, space {space.name} "
             f"{space.classes}; use space.with_classes({len(data.classes)})"
         )
-
-
-def _claim(run: Path, record: RunFile) -> str:
-    """Make ``run`` this run's folder, or see that it is already."""
-    keys = {"space", "config", "data_digest", "versions"}
-    wanted = record.model_dump(mode="json", include=keys)
-    if (run / "run.json").exists():
-        found = RunFile.load(run).model_dump(mode="json", include=keys)
-        different = sorted(key for key in keys if found[key] != wanted[key])
-        if "config" in different:
-            different += sorted(
-                f"config.{key} ({found['config'][key]} there, {value} now)"
-                for key, value in wanted["config"].items()
-                if found["config"][key] != value
-            )
-        if different:
-            raise MismatchError(
-                f"{run}: holds another run, which differs in {', '.join(different)}; "
-                "name another folder, or delete it to train anew"
-            )
-    else:
-        write_model(run / "run.json", record)
-    return digest(wanted)
 
 
 def _run_to_end(trainer: Trainer, run: Path, identity: str, progress: Progress) -> None:

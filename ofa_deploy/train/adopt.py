@@ -1,0 +1,60 @@
+"""Weights from elsewhere as a finished run: everything after training works on them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ofa_deploy._files import exclusive, sha256_file, write_model
+from ofa_deploy.data import DataSplits
+from ofa_deploy.space import SearchSpace
+from ofa_deploy.supernet import Supernet, load_checkpoint, save_tensors
+from ofa_deploy.train.checkpoint import RunFile, claim_run
+from ofa_deploy.train.config import ImportConfig
+from ofa_deploy.train.loop import check_classes, training_versions
+
+__all__ = ["adopt"]
+
+
+def adopt(
+    weights: Path,
+    space: SearchSpace,
+    data: DataSplits,
+    run: Path,
+    *,
+    calibration: int = 2_000,
+    threads: int = 2,
+    data_options: Mapping[str, int | None] | None = None,
+) -> RunFile:
+    """Make ``run`` a finished run of a published checkpoint, or of a supernet's weights.
+
+    Args:
+        data: what its subnets are calibrated and judged on; labels as in the weights' training.
+        calibration: training images whose statistics BN takes before a subnet is evaluated.
+
+    Raises:
+        MismatchError: if the weights do not fit the space, the data has another number of classes,
+            or ``run`` holds another run.
+    """
+    check_classes(space, data)
+    config = ImportConfig(
+        init_sha256=sha256_file(weights), calibration=calibration, threads=threads
+    )
+    record = RunFile(
+        space=space.to_dict(),
+        config=config,
+        data=data.name,
+        data_digest=data.digest,
+        data_options=dict(data_options or {}),
+        classes=data.classes,
+        versions=training_versions(),
+    )
+    net = Supernet(space)
+    if not (run / "run.json").exists():
+        load_checkpoint(net, weights)  # before the folder appears
+    with exclusive(run):
+        claim_run(run, record)
+        if (finished := RunFile.load(run)).weights_sha256 is not None:
+            return finished
+        load_checkpoint(net, weights)
+        sha256 = save_tensors(run / "supernet.safetensors", net.state_dict(), {"space": space.name})
+        write_model(run / "run.json", record.model_copy(update={"weights_sha256": sha256}))
+        return RunFile.load(run)

@@ -8,10 +8,6 @@ export time. Run it on an otherwise idle machine::
 """
 
 import argparse
-import csv
-import platform
-import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from figures import Figures, spread
 
 from ofa_deploy.cost import AdditiveModel, macs_model
 from ofa_deploy.data import DataSplits, glyphs
@@ -34,21 +31,7 @@ from ofa_deploy.train import TrainConfig, Trainer
 from ofa_deploy.train.memory import keep_freed_memory
 
 
-def spread(values: list[float]) -> str:
-    """Median and range."""
-    return f"{statistics.median(values):.4g} (range {min(values):.4g} to {max(values):.4g})"
-
-
-ROWS: list[tuple[str, str]] = []
-
-
-def line(what: str, value: str) -> None:
-    """Print a figure and keep it for the CSV."""
-    print(f"{what:<58} {value}", flush=True)
-    ROWS.append((what, value))
-
-
-def training(space: SearchSpace, threads: int) -> None:
+def training(figures: Figures, space: SearchSpace, threads: int) -> None:
     """Images a second of the two kinds of step, interleaved."""
     images = glyphs("train", 2_000)
     data = DataSplits("glyphs", images, images, images)
@@ -67,19 +50,19 @@ def training(space: SearchSpace, threads: int) -> None:
             if attempt:
                 rates[kind].append(5 * config.batch / (time.perf_counter() - started))
     for kind, values in rates.items():
-        line(f"training, {kind}, {threads} threads, images/s", spread(values))
+        figures.line(f"training, {kind}, {threads} threads, images/s", spread(values))
 
 
-def profiling(space: SearchSpace, networks: int) -> LatencyTable:
+def profiling(figures: Figures, space: SearchSpace, networks: int) -> LatencyTable:
     """Build a table with extra hold-out networks; they never take part in calibration."""
     started = time.perf_counter()
     table = profile_space(space, load_device("local"), holdout=networks)
     seconds = time.perf_counter() - started
-    line(
+    figures.line(
         f"profile, {len(table.blocks)} blocks and {len(table.networks)} networks, s",
         f"{seconds:.1f}",
     )
-    line("other load meanwhile", f"{table.other_load:.1%}")
+    figures.line("other load meanwhile", f"{table.other_load:.1%}")
     archs, ms = table.archs("holdout")
     measured = np.array(ms)
     calibration = table.archs("calibration")
@@ -89,11 +72,11 @@ def profiling(space: SearchSpace, networks: int) -> LatencyTable:
         "MACs, fitted on the same networks": fit_latency(space, *calibration, [macs_model(space)]),
     }
     for name, model in models.items():
-        line(f"prediction, {name}", str(HoldoutError.of(model.predict(archs), measured)))
+        figures.line(f"prediction, {name}", str(HoldoutError.of(model.predict(archs), measured)))
     return table
 
 
-def searching(space: SearchSpace, table: LatencyTable) -> None:
+def searching(figures: Figures, space: SearchSpace, table: LatencyTable) -> None:
     """Networks scored a second, alone and in a whole search."""
     latency = latency_model(space, table)
     rng = np.random.default_rng(0)
@@ -110,18 +93,18 @@ def searching(space: SearchSpace, table: LatencyTable) -> None:
             times.append(n / (time.perf_counter() - started))
         return spread(times)
 
-    line("latency table, archs/s", rate(lambda: latency.predict(many), len(many)))
-    line("accuracy model, archs/s", rate(lambda: accuracy.predict(many[:100_000]), 100_000))
+    figures.line("latency table, archs/s", rate(lambda: latency.predict(many), len(many)))
+    figures.line("accuracy model, archs/s", rate(lambda: accuracy.predict(many[:100_000]), 100_000))
     least, greatest = latency.bounds()
     budget = [f"latency <= {(least + greatest) / 2} ms"]
     scored = 402 + 50 * 400  # at most: children that repeat a parent are not scored again
-    line(
+    figures.line(
         "whole search, new networks scored, archs/s",
         rate(lambda: search(space, accuracy=accuracy, latency=latency, constraints=budget), scored),
     )
 
 
-def exporting(space: SearchSpace) -> None:
+def exporting(figures: Figures, space: SearchSpace) -> None:
     """Milliseconds from a recalibrated subnet to an ONNX file, smallest and largest."""
     net = Supernet(space)
     calibration = glyphs("train", 1_000)
@@ -135,7 +118,7 @@ def exporting(space: SearchSpace) -> None:
                 model = build_onnx(blocks, folded_weights(subnet))
                 Path(folder, f"{attempt}.onnx").write_bytes(model.SerializeToString())
                 times.append(1e3 * (time.perf_counter() - started))
-        line(f"export to ONNX, {name}, ms", spread(times))
+        figures.line(f"export to ONNX, {name}, ms", spread(times))
 
 
 def main() -> None:
@@ -145,19 +128,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="training threads")
     parser.add_argument("--csv", type=Path, help="also write the figures there")
     arguments = parser.parse_args()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    line("machine", f"{processor_name()}, Python {platform.python_version()}")
-    line("commit", commit or "unknown")
+    figures = Figures()
     space = get_space("mbv3-nano-32")
-    training(space, arguments.threads)
-    table = profiling(space, arguments.networks)
-    searching(space, table)
-    exporting(space)
-    if arguments.csv:
-        with arguments.csv.open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([("figure", "value"), *ROWS])
+    training(figures, space, arguments.threads)
+    table = profiling(figures, space, arguments.networks)
+    searching(figures, space, table)
+    exporting(figures, space)
+    figures.save(arguments.csv)
 
 
 if __name__ == "__main__":

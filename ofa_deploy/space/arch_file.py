@@ -28,9 +28,9 @@ def arch_from_config(space: SearchSpace, config: Mapping[str, Any]) -> Arch:
     if "d" not in given:
         raise InputError("a network's config needs the depths 'd'")
     fields = {_FIELDS[key]: value for key, value in given.items()}
-    if isinstance(fields.get("resolution"), list):  # written as a list of one
-        (fields["resolution"],) = fields["resolution"]
     try:
+        if isinstance(fields.get("resolution"), list):  # written as a list of one
+            (fields["resolution"],) = fields["resolution"]
         return space.arch(**fields)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"not a network's config: {error}") from None

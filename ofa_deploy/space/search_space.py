@@ -325,7 +325,7 @@ class SearchSpace(Layout):
         self, name: str, value: float | None, expected: Sequence[float | None]
     ) -> None:
         listed = ", ".join(f"{choice:g}" for choice in expected)
-        found = "is not given" if value is None else f"= {value:g}"
+        found = "is not given" if value is None else f"= {value}"
         raise MismatchError(f"space {self.name}: {name} {found}, expected one of {listed}")
 
     def decode(self, population: Population) -> list[Arch]:

@@ -74,7 +74,7 @@ def claim_run(run: Path, record: RunFile) -> str:
             different += sorted(
                 f"config.{key} ({found['config'].get(key)} there, {value} now)"
                 for key, value in wanted["config"].items()
-                if found["config"][key] != value
+                if found["config"].get(key) != value
             )
         if different:
             raise MismatchError(

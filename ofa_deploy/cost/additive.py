@@ -97,7 +97,7 @@ class AdditiveModel:
 
     def _predict_chunk(self, population: Population) -> Floats:
         shifted = np.ascontiguousarray(population.T).astype(np.intp) + 1
-        total = np.zeros(len(population))
+        total = np.full(len(population), 0.0 if self.reduce == "sum" else -np.inf)
         for columns, table in self.tables:
             index = shifted[columns[0]]
             for column, size in zip(columns[1:], table.shape[1:], strict=True):

@@ -1,5 +1,6 @@
 """What a space is made of, as checked data: stem, stages, head."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cached_property
@@ -17,6 +18,8 @@ __all__ = ["CHECKED", "Head", "Layout", "Stage", "Stem"]
 
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
+_MOST_CHOICES = 100  # populations are int8
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$")]  # part of file names
 Positive = Annotated[int, Field(strict=True, gt=0, le=2**20)]
 Size = Annotated[int, Field(strict=True, ge=0, le=2**20)]
 Depth = Annotated[int, Field(strict=True, ge=0, le=64)]
@@ -110,11 +113,11 @@ class Layout:
             where widths are fixed.
     """
 
-    name: str
+    name: Name
     resolutions: tuple[Positive, ...]
     classes: Positive
     stem: Stem
-    stages: tuple[Stage, ...]
+    stages: Annotated[tuple[Stage, ...], Field(max_length=64)]
     head: Head
     bn_eps: Annotated[float, Field(strict=True, gt=0, lt=1)] = 1e-5
     width_multipliers: tuple[Ratio, ...] = ()
@@ -125,6 +128,8 @@ class Layout:
         for what, choices in self._choice_lists():
             if not choices or list(choices) != sorted(set(choices)):
                 self._refuse(f"expected {what} not empty and ascending, found {choices}")
+            if len(choices) > _MOST_CHOICES:
+                self._refuse(f"expected at most {_MOST_CHOICES} {what}, found {len(choices)}")
         kernels = [self.stem.kernel, *(kernel for stage in self.stages for kernel in stage.kernels)]
         if any(kernel % 2 == 0 for kernel in kernels):
             self._refuse(f"kernel sizes must be odd, found {kernels}")
@@ -148,6 +153,10 @@ class Layout:
     def _check_stem(self) -> None:
         if self.stem.kind == "conv" and self.stem.depths:
             self._refuse("only a stem of kind 'deep' has depths")
+        if len(self.stem.depths) > 1 and (len(self.stem.depths) > 2 or self.stem.depths[0]):
+            self._refuse(
+                f"expected the stem's depths to be 0 and another, found {self.stem.depths}"
+            )
 
     def _check_stage(self, index: int, stage: Stage) -> None:
         if stage.base_depth + stage.depths[0] < 1:
@@ -163,7 +172,7 @@ class Layout:
             self._refuse(f"width_multipliers need bottleneck stages, stage {index} is of mbconv")
         for inputs, outputs in self._stage_widths(index):
             mids = [stage.mid_channels(expand, inputs, outputs) for expand in stage.expands]
-            if len(set(mids)) < len(mids):
+            if len(set(mids)) < len(mids) and not stage.coupled:
                 self._refuse(
                     f"stage {index}: expands {stage.expands} give {mids} middle channels (multiples"
                     " of 8), so different choices would be one network; choose them further apart"
@@ -205,14 +214,19 @@ class Layout:
 
     @classmethod
     def from_toml(cls, path: Path | str) -> Self:
-        """Read a space that a person wrote: ``name`` is the file's unless given.
+        """Read a space that a person wrote: it is named after the file unless it has a name.
 
         Raises:
             FileFormatError: one line that names the file, the field and what is wrong with it.
         """
         path = Path(path)
         try:
-            return cls.from_dict({"name": path.stem, **read_toml(path)})
+            value = read_toml(path)
+            if isinstance(value.get("stages"), dict):
+                raise FileFormatError(
+                    "not a search space: expected every stage under [[stages]], found [stages]"
+                )
+            return cls.from_dict({"name": re.sub(r"[^A-Za-z0-9._+-]", "-", path.stem), **value})
         except FileFormatError as error:
             message = str(error)
             raise FileFormatError(

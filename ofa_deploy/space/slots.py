@@ -76,7 +76,11 @@ class Slot:
 
 
 def build_genes(layout: Layout) -> tuple[Gene, ...]:
-    """What can be chosen, as columns: the resolution, depths, widths, kernels, expansion ratios."""
+    """What can be chosen, as columns: the resolution, depths, widths, kernels, expansion ratios.
+
+    A single choice has no gene, but for the resolution and, in spaces with elastic widths, widths
+    that rounding makes equal: an arch keeps an index for each.
+    """
     genes = [Gene("resolution", layout.resolutions)]
     if len(layout.stem.depths) > 1:
         first = layout.stem.depths[0]

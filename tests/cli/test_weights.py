@@ -147,8 +147,8 @@ def test_search_evaluates_published_weights_first(
     wide = Path("wide.toml")
     wide.write_text(TOML.replace("depths = [1, 2]", "depths = [1, 2, 3]"))
     torch.save(Supernet(SearchSpace.from_toml(wide), seed=5).state_dict(), "wide.pth")
-    given = ("--weights", "wide.pth", "--space", wide, "--data", photos)
-    adopted = cli("export", *given, "--run", "run", "--arch", "smallest", "--out", "b")
+    given = ("--init", "wide.pth", "--epochs", 0, "--space", wide, "--data", photos)
+    adopted = cli("train", *given, "--run", "run", "--threads", 1)
     assert adopted.code == 0, adopted.stderr
     assert cli("profile", "--run", "run", "--out", "table.json").code == 0
     ask = ("--table", "table.json", "--constraint", "latency <= 1 ms")

@@ -6,6 +6,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from ofa_deploy.cost import AdditiveModel, macs_model, params_model, peak_memory_model
@@ -144,7 +145,7 @@ def test_one_rare_network_is_found(listed: Listed) -> None:
 def test_tables_of_the_same_genes_are_joined(listed: Listed, reduce: str) -> None:
     space = listed.space
     rng = np.random.default_rng(5)
-    tables = [
+    tables: list[tuple[tuple[int, ...], npt.NDArray[np.float64]]] = [
         ((column, other), rng.random((choices + 1, space.num_choices[other] + 1)))
         for column, choices in enumerate(space.num_choices)
         for other in {0, len(space.genes) - 1} - {column}

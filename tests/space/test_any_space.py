@@ -187,12 +187,13 @@ def test_operators_stay_inside(space: SearchSpace, seed: int, rate: float) -> No
 @given(space=spaces)
 def test_every_network_is_drawn(space: SearchSpace) -> None:
     assume(space.num_archs <= 24)
-    archs = set(everyone(space))
+    rows = np.unique(space.encode(everyone(space)), axis=0)
     rng = np.random.default_rng(0)
-    # The rarest has a share of at least 1 / 200, so all of them are missed once in e^20 draws.
-    assert set(space.decode(space.sample(rng, 4000))) == archs
-    start = np.repeat(space.encode([space.smallest]), 4000, axis=0)
-    assert set(space.decode(space.mutate(start, rng, 1.0))) == archs
+    # At most two stages halve a network's share by their depths: the rarest has 1 / 96 or more.
+    drawn = space.sample(rng, 2000)
+    np.testing.assert_array_equal(np.unique(drawn, axis=0), rows)
+    start = np.repeat(space.encode([space.smallest]), 2000, axis=0)
+    np.testing.assert_array_equal(np.unique(space.mutate(start, rng, 1.0), axis=0), rows)
 
 
 @given(space=spaces, seed=seeds)

@@ -63,6 +63,21 @@ REFUSED: list[tuple[tuple[dict[str, Any], ...], dict[str, Any], str]] = [
         "width_multipliers need bottleneck stages, stage 1 is of mbconv",
     ),
     (
+        (BOTTLENECK,),
+        {"stem": {**DEEP, "depths": (1, 2)}},
+        "expected the stem's depths to be 0 and another, found (1, 2)",
+    ),
+    (
+        (BOTTLENECK,),
+        {"stem": {**DEEP, "depths": (0, 1, 2)}},
+        "expected the stem's depths to be 0 and another, found (0, 1, 2)",
+    ),
+    (
+        (STAGE,),
+        {"resolutions": tuple(range(32, 133))},
+        "expected at most 100 resolutions, found 101",
+    ),
+    (
         (STAGE,),
         {"stem": {"channels": 8, "depths": (0, 2)}},
         "only a stem of kind 'deep' has depths",

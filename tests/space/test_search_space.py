@@ -45,7 +45,7 @@ stages = st.builds(
 )
 spaces = st.builds(
     SearchSpace,
-    name=st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
+    name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,5}", fullmatch=True),
     resolutions=ascending(9, 16, 32),
     classes=st.integers(2, 9),
     stem=st.builds(Stem, channels=st.just(8), stride=st.sampled_from([1, 2])),

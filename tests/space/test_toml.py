@@ -39,7 +39,7 @@ coupled = true
 activation = "relu"
 """
 RESNET = """
-name = "narrow resnet"
+name = "narrow-resnet"
 resolutions = [64]
 classes = 10
 width_multipliers = [0.5, 1]
@@ -104,7 +104,7 @@ def test_good_file(write: Write) -> None:
 
 def test_resnet_file_with_a_name(write: Write) -> None:
     space = get_space(str(write(RESNET)))
-    assert space.name == "narrow resnet"
+    assert space.name == "narrow-resnet"
     assert space.width_multipliers == (0.5, 1.0)
     # stem 2, widths of middle, stem and stage 2 each, one or two blocks of two ratios
     assert space.num_archs == 2 * 2 * 2 * 2 * (2 + 4)
@@ -153,6 +153,12 @@ HOSTILE = {
     "fraction for a number": (swap("stride = 2", "stride = 2.0"), "stages.0.stride: "),
     "date for a number": (swap("classes = 7", "classes = 2020-01-01"), "classes: "),
     "number for a list": (swap("depths = [1, 2]", "depths = 2"), "stages.0.depths: "),
+    "line break in a name": ('name = "a\\nb"\n' + GOOD, "name: "),
+    "path for a name": ("name = '../../x'\n" + GOOD, "name: "),
+    "stages as one table": (
+        GOOD.rpartition("[[stages]]")[0].replace("[[stages]]", "[stages]"),
+        "expected every stage under [[stages]], found [stages]",
+    ),
     "number for a name": ("name = 3\n" + GOOD, "name: "),
     "one stage for a list": ("stages = 1\n" + GOOD.split("[[")[0], "stages: "),
     "list for a table": ("head = []\n" + swap("[head]", "[other]"), "head: "),

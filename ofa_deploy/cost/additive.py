@@ -45,7 +45,7 @@ class AdditiveModel:
         tables: pairs of population columns and an array with one axis a column; along each axis
             index 0 is "inactive" and index 1 + c is choice c.
         offset: added to every prediction.
-        reduce: ``"sum"`` or ``"max"``.
+        reduce: ``"sum"``, or ``"max"`` of values that are not negative (0 is an inactive block).
     """
 
     def __init__(
@@ -59,6 +59,8 @@ class AdditiveModel:
         self.space = space
         self.offset = offset
         self.reduce = reduce
+        if reduce == "max" and any((table < 0).any() for _, table in tables):
+            raise InputError("the maximum over blocks needs values that are not negative")
         merged: dict[tuple[int, ...], Floats] = {}
         join = np.add if reduce == "sum" else np.maximum
         for columns, table in tables:
@@ -97,7 +99,7 @@ class AdditiveModel:
 
     def _predict_chunk(self, population: Population) -> Floats:
         shifted = np.ascontiguousarray(population.T).astype(np.intp) + 1
-        total = np.full(len(population), 0.0 if self.reduce == "sum" else -np.inf)
+        total = np.zeros(len(population))
         for columns, table in self.tables:
             index = shifted[columns[0]]
             for column, size in zip(columns[1:], table.shape[1:], strict=True):

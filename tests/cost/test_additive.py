@@ -166,9 +166,6 @@ def test_as_population_takes_both_forms(tiny_space: SearchSpace, rng: np.random.
     assert as_population(tiny_space, population.astype(np.int64)).dtype == np.int8
 
 
-def test_maximum_of_negative_values(tiny_space: SearchSpace) -> None:
-    model = AdditiveModel.from_blocks(
-        tiny_space, lambda block: -1.0 - block.kernel, reduce="max", offset=0.5
-    )
-    assert model.predict([tiny_space.largest]).tolist() == [-1.5]  # the head's kernel is 1
-    assert model.bounds() == (-1.5, -1.5)
+def test_maximum_of_negative_values_is_refused(tiny_space: SearchSpace) -> None:
+    with pytest.raises(InputError, match="not negative"):
+        AdditiveModel.from_blocks(tiny_space, lambda block: -1.0, reduce="max")

@@ -20,7 +20,7 @@ from figures import Figures, spread
 from ofa_deploy.cost import AdditiveModel, macs_model
 from ofa_deploy.data import DataSplits, glyphs
 from ofa_deploy.graph import build_onnx
-from ofa_deploy.hardware import LatencyTable, load_device, processor_name
+from ofa_deploy.hardware import LatencyTable, load_device
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.predict import HoldoutError, fit_accuracy, fit_latency, latency_model
 from ofa_deploy.profiling import profile_space

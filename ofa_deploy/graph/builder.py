@@ -233,15 +233,16 @@ class _Writer:
         return self.activation(f"{prefix}.act", y, block.activation)
 
     def pool(self, operator: str, name: str, x: str, kernel: int, block: Block) -> str:
-        """Pool by the block's stride; odd kernels are centred, even ones may overhang the end."""
-        overhang = {"ceil_mode": 1} if kernel % 2 == 0 and block.size % block.stride else {}
+        """Pool by the block's stride: maxima centred, averages side by side, over what is there."""
+        average = operator == "AveragePool"
+        overhang = {"ceil_mode": 1} if average and block.size % block.stride else {}
         return self.node(
             operator,
             name,
             [x],
             kernel_shape=[kernel, kernel],
             strides=[block.stride, block.stride],
-            pads=[kernel // 2 if kernel % 2 else 0] * 4,
+            pads=[0 if average else kernel // 2] * 4,
             **overhang,
         )
 

@@ -7,7 +7,6 @@ nothing is skipped, nothing is left as it was.
 """
 
 import io
-import pickle
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -156,6 +155,10 @@ def _check(net: Supernet, wanted: Mapping[str, Tensor], found: Mapping[str, Tens
     for name, tensor in found.items():
         if not isinstance(tensor, Tensor):
             raise MismatchError(f"{name} is not a tensor but {type(tensor).__name__}")
+        if tensor.layout != torch.strided or tensor.is_meta or not _real(tensor.dtype):
+            raise MismatchError(f"{name} does not hold plain numbers but {tensor.dtype}")
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise MismatchError(f"{name} holds NaN or infinite values")
     misshaped = [
         f"{name} ({_shape(wanted[name])} wanted, {_shape(found[name])} found)"
         for name in sorted(wanted.keys() & found.keys())
@@ -181,6 +184,10 @@ def _check(net: Supernet, wanted: Mapping[str, Tensor], found: Mapping[str, Tens
     raise MismatchError(f"the weights do not fit space {net.space.name}: {listed}{hint}")
 
 
+def _real(dtype: torch.dtype) -> bool:
+    return dtype.is_floating_point or dtype in (torch.int64, torch.int32)
+
+
 def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "scalar"
 
@@ -200,21 +207,26 @@ def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
     try:
         _check_archive(data)
         loaded = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError:  # whose text advises to load it all the same
-        raise FileFormatError(
-            f"{path}: damaged, or it holds more than tensors, which is never loaded; "
-            "export its state dict where it was made"
-        ) from None
     except Exception as error:  # torch raises many kinds for a damaged or hostile file
-        reason = str(error).strip().partition("\n")[0][:200]
-        raise FileFormatError(
-            f"{path}: not a checkpoint of tensors only ({reason}); download it again"
-        ) from None
-    while isinstance(loaded, dict) and (inner := [w for w in _WRAPPERS if w in loaded]):
-        loaded = loaded[inner[0]]
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise FileFormatError(f"{path}: {_unreadable(error)}") from None
+    for _ in _WRAPPERS:
+        if isinstance(loaded, dict) and (inner := [w for w in _WRAPPERS if w in loaded]):
+            loaded = loaded[inner[0]]
+    if not isinstance(loaded, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in loaded.items()
+    ):
         raise FileFormatError(f"{path}: expected names and tensors (a state dict)")
     return dict(loaded)
+
+
+def _unreadable(error: Exception) -> str:
+    if type(error).__name__ == "UnpicklingError":  # whose text advises to load it all the same
+        return (
+            "damaged, or it holds more than tensors, which is never loaded; export its state dict "
+            "where it was made"
+        )
+    reason = str(error).strip().partition("\n")[0][:200]
+    return f"not a checkpoint of tensors only ({reason}); download it again"
 
 
 def _check_archive(data: bytes) -> None:
@@ -224,5 +236,7 @@ def _check_archive(data: bytes) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
             raise InputError("it unpacks to more than the limit")
+        if odd := [e.filename for e in archive.infolist() if e.is_dir() or e.external_attr & 0x10]:
+            raise InputError(f"{odd[0]} is damaged")  # torch would take a folder for values
         if (damaged := archive.testzip()) is not None:
             raise InputError(f"{damaged} is damaged")

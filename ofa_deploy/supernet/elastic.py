@@ -35,6 +35,13 @@ __all__ = [
 Permutation = tuple[Tensor, int, Tensor]  # tensor, dimension, new order
 
 
+def _first(tensor: Tensor, *sizes: int) -> Tensor:
+    """The leading part of a tensor, or itself: a slice costs microseconds, hundreds a network."""
+    if tensor.shape[: len(sizes)] == sizes:
+        return tensor
+    return tensor[tuple(slice(size) for size in sizes)]
+
+
 def _batch_norm(x: Tensor, bn: nn.BatchNorm2d) -> Tensor:
     """BN over the first channels of ``bn``, as many as ``x`` has.
 
@@ -45,19 +52,18 @@ def _batch_norm(x: Tensor, bn: nn.BatchNorm2d) -> Tensor:
     mean = var = None
     if not bn.training:
         mean, var = (
-            cast(Tensor, bn.running_mean)[:channels],
-            cast(Tensor, bn.running_var)[:channels],
+            _first(cast(Tensor, bn.running_mean), channels),
+            _first(cast(Tensor, bn.running_var), channels),
         )
-    return F.batch_norm(
-        x, mean, var, bn.weight[:channels], bn.bias[:channels], bn.training, 0.0, bn.eps
-    )
+    weight, bias = _first(bn.weight, channels), _first(bn.bias, channels)
+    return F.batch_norm(x, mean, var, weight, bias, bn.training, 0.0, bn.eps)
 
 
 def _conv_bn(
     x: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d, outputs: int, stride: int = 1
 ) -> Tensor:
     """The first channels of a convolution and its BN: ``outputs`` of as many as ``x`` has."""
-    weight = conv.weight[:outputs, : x.shape[1]]
+    weight = _first(conv.weight, outputs, x.shape[1])
     return _batch_norm(F.conv2d(x, weight, None, stride, conv.padding), bn)
 
 
@@ -86,7 +92,7 @@ class Elastic(nn.Module):
             plain.to(device)
         for name, target in plain.state_dict().items():
             source = self.weight(name, block, state[name])
-            target.copy_(source[tuple(slice(size) for size in target.shape)])
+            target.copy_(_first(source, *target.shape))
         return plain
 
     def weight(self, name: str, block: Block, full: Tensor) -> Tensor:
@@ -135,7 +141,7 @@ class ElasticMBConv(Elastic):
 
     def kernel_weight(self, channels: int, kernel: int) -> Tensor:
         """Depthwise weights, shape (channels, 1, kernel, kernel)."""
-        weight = self.full.depthwise.weight[:channels]
+        weight = _first(self.full.depthwise.weight, channels)
         for small, big in zip(self.kernels[-2::-1], self.kernels[:0:-1], strict=True):
             if big <= kernel:
                 break
@@ -161,8 +167,10 @@ class ElasticMBConv(Elastic):
     def _squeeze(self, x: Tensor, mid: int, hidden: int) -> Tensor:
         reduce, expand = self.full.squeeze.reduce, self.full.squeeze.expand
         scale = x.mean((2, 3), keepdim=True)
-        scale = F.relu(F.conv2d(scale, reduce.weight[:hidden, :mid], reduce.bias[:hidden]))  # type: ignore[index]
-        scale = F.conv2d(scale, expand.weight[:mid, :hidden], expand.bias[:mid])  # type: ignore[index]
+        assert reduce.bias is not None and expand.bias is not None
+        down, up = _first(reduce.weight, hidden, mid), _first(expand.weight, mid, hidden)
+        scale = F.relu(F.conv2d(scale, down, _first(reduce.bias, hidden)))
+        scale = F.conv2d(scale, up, _first(expand.bias, mid))
         return x * F.hardsigmoid(scale)
 
     def weight(self, name: str, block: Block, full: Tensor) -> Tensor:
@@ -226,12 +234,13 @@ class ElasticClassifier(Elastic):
         full = self.full
         x = x.mean((2, 3), keepdim=True)
         if block.mid_channels:
-            weight = full.features.weight[:, : x.shape[1]]
+            weight = _first(full.features.weight, block.mid_channels, x.shape[1])
             x = activate(F.conv2d(x, weight), block.activation)
         x = x.flatten(1)
         if keep is not None:
             x = x * keep[:, : x.shape[1]]
-        return F.linear(x, full.linear.weight[:, : x.shape[1]], full.linear.bias)
+        weight = _first(full.linear.weight, block.out_channels, x.shape[1])
+        return F.linear(x, weight, full.linear.bias)
 
 
 def build_elastic(blocks: "list[Block]", bn_eps: float) -> Elastic:

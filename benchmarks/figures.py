@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ofa_deploy.hardware import processor_name
 
-__all__ = ["Figures", "spread"]
+__all__ = ["Figures", "commit", "spread"]
 
 
 def spread(values: Sequence[float]) -> str:
@@ -17,16 +17,21 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.4g} (range {min(values):.4g} to {max(values):.4g})"
 
 
+def commit() -> str:
+    """The commit that is checked out, and whether files differ from it."""
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return described.stdout.strip() or "unknown"
+
+
 class Figures:
     """Figures of one run, printed as they come; the machine and the commit come first."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, str]] = []
-        commit = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-        ).stdout.strip()
         self.line("machine", f"{processor_name()}, Python {platform.python_version()}")
-        self.line("commit", commit or "unknown")
+        self.line("commit", commit())
 
     def line(self, what: str, value: str) -> None:
         """Print a figure and keep it."""

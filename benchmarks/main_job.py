@@ -27,7 +27,7 @@ from ofa_deploy.profiling import profile_space
 from ofa_deploy.search import search
 from ofa_deploy.space import SearchSpace, get_space
 from ofa_deploy.supernet import Supernet, cut, folded_weights
-from ofa_deploy.train import TrainConfig, Trainer
+from ofa_deploy.train import DepsConfig, Trainer
 from ofa_deploy.train.memory import keep_freed_memory
 
 
@@ -35,12 +35,12 @@ def training(figures: Figures, space: SearchSpace, threads: int) -> None:
     """Images a second of the two kinds of step, interleaved."""
     images = glyphs("train", 2_000)
     data = DataSplits("glyphs", images, images, images)
-    config = TrainConfig(epochs=1_000, ramp_end=500, ramp_epochs=499, threads=threads)
+    config = DepsConfig(epochs=1_000, ramp_end=500, ramp_epochs=499, threads=threads)
     torch.set_num_threads(threads)
     keep_freed_memory()
     trainer = Trainer(space, config, data)
     rates: dict[str, list[float]] = {"largest only": [], "full DεpS step": []}
-    starts = {"largest only": 0, "full DεpS step": trainer.schedule.shrinking_step + 1}
+    starts = {"largest only": 0, "full DεpS step": trainer.plan.first_step("ramp") + 1}
     for attempt in range(8):
         for kind, first in starts.items():
             trainer.step = first

@@ -8,6 +8,7 @@
     │   ├── ConstraintError        the text of a constraint or budget does not parse
     │   ├── FileFormatError        a file is damaged, inconsistent or of a newer schema
     │   └── MismatchError          two things that belong to different spaces, runs or conditions
+    │       └── WeightsError       weights that do not fit a network (lists every key)
     ├── MissingDependencyError     an optional package is absent (names the pip extra)
     ├── BusyError                  another process holds the run folder
     ├── StorageError               disk full, no permission
@@ -37,6 +38,7 @@ __all__ = [
     "StorageError",
     "TrainingDivergedError",
     "UnknownNameError",
+    "WeightsError",
 ]
 
 
@@ -72,6 +74,37 @@ class FileFormatError(InputError):
 
 class MismatchError(InputError):
     """Two things that belong to different spaces, runs or conditions."""
+
+
+class WeightsError(MismatchError):
+    """Weights that do not fit a network.
+
+    ``missing``, ``extra`` and ``misshaped`` hold every name; the message shows the first of each.
+    """
+
+    _SHOWN, _LONGEST = 10, 100
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        missing: Iterable[str] = (),
+        extra: Iterable[str] = (),
+        misshaped: Iterable[str] = (),
+        hint: str = "",
+    ) -> None:
+        self.missing, self.extra = tuple(sorted(missing)), tuple(sorted(extra))
+        self.misshaped = tuple(sorted(misshaped))
+        problems = {"missing": self.missing, "extra": self.extra, "misshaped": self.misshaped}
+        listed = "; ".join(
+            f"{len(names)} {kind}: {self._list(names)}" for kind, names in problems.items() if names
+        )
+        super().__init__(f"{what}: {listed}{f'; {hint}' if hint else ''}")
+
+    def _list(self, names: tuple[str, ...]) -> str:
+        more = len(names) - self._SHOWN
+        shown = ", ".join(name[: self._LONGEST] for name in names[: self._SHOWN])
+        return f"{shown} and {more} more" if more > 0 else shown
 
 
 class MissingDependencyError(OfaDeployError):

@@ -82,7 +82,8 @@ def _say_error(text: str) -> None:
 def _escaped(text: str) -> str:
     from rich.markup import escape
 
-    return escape(" ".join(text.split()))
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return escape(" ".join(printable.split()))
 
 
 def emit(rows: Sequence[Mapping[str, Any]], how: OutputFormat, *, title: str = "") -> None:

@@ -10,7 +10,14 @@ from ofa_deploy.errors import InputError, MismatchError
 if TYPE_CHECKING:
     from ofa_deploy._progress import Progress
 
-__all__ = ["DataOption", "SpaceOption", "WeightsOption", "adopt_weights", "learn_accuracy"]
+__all__ = [
+    "DataOption",
+    "ResolutionsOption",
+    "SpaceOption",
+    "WeightsOption",
+    "adopt_weights",
+    "learn_accuracy",
+]
 
 _SUBNETS = 40
 
@@ -23,40 +30,69 @@ DataOption = Annotated[
     str | None, typer.Option(help="With --weights: images by class, to calibrate and judge on.")
 ]
 
+ResolutionsOption = Annotated[
+    str | None, typer.Option(help="With --weights: input sizes, such as 160,192,224.")
+]
+
 
 def adopt_weights(
-    weights: Path | None, space: str | None, data: str | None, run: Path, progress: "Progress"
+    weights: Path | None,
+    space: str | None,
+    data: str | None,
+    resolutions: str | None,
+    run: Path,
+    progress: "Progress",
 ) -> None:
-    """Make ``run`` from published weights, if any are given.
+    """Make ``run`` from published weights, if any are given, or see that it was made from them.
 
     Raises:
         InputError: if it is not said which space they belong to, or what to judge them on.
+        MismatchError: if ``run`` is another run.
     """
     if weights is None:
-        if space is not None or data is not None:
-            raise InputError("--space and --data go with --weights; a run knows its own")
+        if (space, data, resolutions) != (None, None, None):
+            raise InputError("--space, --data and --resolutions go with --weights")
         return
-    if (run / "run.json").exists() and space is None and data is None:
-        _check_weights(weights, run)
+    if (run / "run.json").exists():
+        _check_run(weights, space, data, resolutions, run)
         return
     if space is None or data is None:
         raise InputError("--weights needs --space and --data the first time")
-    from ofa_deploy.cli._workspace import run_data
+    from ofa_deploy.cli._workspace import run_data, with_resolutions
+    from ofa_deploy.data import full_name
     from ofa_deploy.space import get_space
     from ofa_deploy.train import adopt
 
-    chosen = get_space(space)
-    name = data if data == "glyphs" else str(Path(data).resolve())
-    splits = run_data(name, {}, chosen, progress)
+    chosen = with_resolutions(get_space(space), resolutions)
+    splits = run_data(full_name(data), {}, chosen, progress)
     adopt(weights, chosen.with_classes(len(splits.classes)), splits, run, data_options={})
 
 
-def _check_weights(weights: Path, run: Path) -> None:
+def _check_run(
+    weights: Path, space: str | None, data: str | None, resolutions: str | None, run: Path
+) -> None:
+    """See that what is said of the weights is what the run was made of."""
     from ofa_deploy._files import sha256_file
-    from ofa_deploy.train import RunFile
+    from ofa_deploy.cli._workspace import with_resolutions
+    from ofa_deploy.data import full_name
+    from ofa_deploy.space import get_space
+    from ofa_deploy.train import ImportConfig, RunFile
 
-    if RunFile.load(run).config.init_sha256 != sha256_file(weights):
-        raise MismatchError(f"{run}: was made from other weights than {weights}; name another")
+    record = RunFile.load(run)
+    if not isinstance(record.config, ImportConfig):
+        raise MismatchError(f"{run}: was trained, not made from weights; leave out --weights")
+    own = record.search_space
+    different = []
+    if record.config.init_sha256 != sha256_file(weights):
+        different.append(f"other weights than {weights}")
+    if space is not None and get_space(space).name != own.name:
+        different.append(f"space {own.name}")
+    if resolutions is not None and with_resolutions(own, resolutions) != own:
+        different.append(f"resolutions {','.join(map(str, own.resolutions))}")
+    if data is not None and full_name(data) != record.data:
+        different.append(f"data {record.data}")
+    if different:
+        raise MismatchError(f"{run}: was made with {' and '.join(different)}; name another folder")
 
 
 def learn_accuracy(run: Path, seed: int, progress: "Progress") -> None:

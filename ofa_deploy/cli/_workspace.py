@@ -72,7 +72,9 @@ def run_data(
     from ofa_deploy.data import load_data
 
     settings = {name: value for name, value in options.items() if value is not None}
-    return load_data(data, size=space.resolutions[-1], progress=progress, **settings)
+    skip_bad = bool(settings.pop("skip_bad", False))
+    size = space.resolutions[-1]
+    return load_data(data, size=size, skip_bad=skip_bad, progress=progress, **settings)
 
 
 def load_evaluator(run: Path, progress: Progress) -> "Evaluator":

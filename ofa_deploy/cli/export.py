@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ofa_deploy.cli._output import QuietOption, guarded, next_steps, progress, say, wrote
-from ofa_deploy.cli._weights import DataOption, SpaceOption, WeightsOption, adopt_weights
+from ofa_deploy.cli._weights import (
+    DataOption,
+    ResolutionsOption,
+    SpaceOption,
+    WeightsOption,
+    adopt_weights,
+)
 
 if TYPE_CHECKING:
     from ofa_deploy._progress import Progress
@@ -31,6 +37,7 @@ def export(
     weights: WeightsOption = None,
     space: SpaceOption = None,
     data: DataOption = None,
+    resolutions: ResolutionsOption = None,
     target: Annotated[str, typer.Option(help="What to export to: onnx.")] = "onnx",
     overwrite: Annotated[bool, typer.Option(help="Replace an existing bundle.")] = False,
     quiet: QuietOption = False,
@@ -58,7 +65,7 @@ def export(
     check_out(out, overwrite=overwrite)
     bars = progress(quiet)
     if run is not None and arch is not None:
-        adopt_weights(weights, space, data, run, bars)
+        adopt_weights(weights, space, data, resolutions, run, bars)
         subnet = _cut(run, arch, bars)
         wrote(subnet, quiet=quiet)
     assert subnet is not None

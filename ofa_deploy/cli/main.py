@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ofa_deploy import __version__
+from ofa_deploy.cli.adapt import adapt
 from ofa_deploy.cli.compare import compare
 from ofa_deploy.cli.devices import devices
 from ofa_deploy.cli.evaluate import evaluate
@@ -24,6 +25,7 @@ __all__ = ["COMMANDS", "app", "main"]
 COMMANDS = (
     quickstart,
     train,
+    adapt,
     evaluate,
     profile,
     search,

@@ -113,7 +113,7 @@ class _Quickstart:
     def train(self) -> "Evaluator":
         from ofa_deploy.cli._workspace import run_data
         from ofa_deploy.space import get_space
-        from ofa_deploy.train import Evaluator, TrainConfig, train
+        from ofa_deploy.train import DepsConfig, Evaluator, train
 
         space = get_space(SPACE)
         validation, test = min(1_500, self.images // 4), min(2_000, self.images // 4)
@@ -124,7 +124,7 @@ class _Quickstart:
             "test": test,
         }
         data = run_data("glyphs", options, space)
-        config = TrainConfig.build(
+        config = DepsConfig.build(
             epochs=self.epochs, calibration=1_000, threads=self.threads, seed=self.seed
         )
         record = train(config, space, data, self.run, data_options=options, progress=self.bars)

@@ -20,6 +20,7 @@ from ofa_deploy.cli._output import (
 )
 from ofa_deploy.cli._weights import (
     DataOption,
+    ResolutionsOption,
     SpaceOption,
     WeightsOption,
     adopt_weights,
@@ -54,6 +55,7 @@ def search(
     weights: WeightsOption = None,
     space: SpaceOption = None,
     data: DataOption = None,
+    resolutions: ResolutionsOption = None,
     output: FormatOption = OutputFormat.table,
     quiet: QuietOption = False,
 ) -> None:
@@ -75,18 +77,22 @@ def search(
     from ofa_deploy.search import FrontFile, parse_constraint
     from ofa_deploy.search import search as find
 
-    adopt_weights(weights, space, data, run, progress(quiet))
-    if not (run / "accuracy.onnx").exists():
-        if weights is None:
-            raise InputError(
-                f"{run}: no accuracy model (accuracy.onnx); make it with: ofa-deploy evaluate {run}"
-            )
-        learn_accuracy(run, seed, progress(quiet))
-    accuracy = load_accuracy_model(run / "accuracy.onnx")
+    if weights is None and not (run / "accuracy.onnx").exists():
+        raise InputError(
+            f"{run}: no accuracy model (accuracy.onnx); make it with: ofa-deploy evaluate {run}"
+        )
     profiled = find_table(str(table))
-    latency = latency_model(accuracy.space, profiled)
     device = profiled.conditions.device
     asked = [_on_device(parse_constraint(text), device) for text in constraint]
+    adopt_weights(weights, space, data, resolutions, run, progress(quiet))
+    if weights is not None:
+        from ofa_deploy.train import RunFile
+
+        profiled.check_for(RunFile.load(run).search_space)
+        if not (run / "accuracy.onnx").exists():
+            learn_accuracy(run, seed, progress(quiet))
+    accuracy = load_accuracy_model(run / "accuracy.onnx")
+    latency = latency_model(accuracy.space, profiled)
     budgets = tuple(c.limit for c in asked if c.metric == "latency" and c.upper)
     say(str(accuracy), quiet=quiet)
     say(f"latency table: {latency.holdout}", quiet=quiet)

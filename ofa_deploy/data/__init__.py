@@ -1,19 +1,26 @@
-"""Images: the built-in glyphs, folders by class, splits and augmentation. Torch-free."""
+"""Images: built-in glyphs, folders by class, the Hugging Face hub; and their splits. Torch-free."""
 
-from ofa_deploy.data.augment import AUGMENTATIONS, augment
-from ofa_deploy.data.folder import image_folder, read_image
+from ofa_deploy.data.augmentations import AUGMENTATIONS, augmentation_names
+from ofa_deploy.data.decode import read_image
+from ofa_deploy.data.files import ImageFiles
+from ofa_deploy.data.folder import image_folder
 from ofa_deploy.data.glyphs import glyphs
-from ofa_deploy.data.images import ImageSet
+from ofa_deploy.data.hub import SHORT_NAMES
+from ofa_deploy.data.images import Images, ImageSet
 from ofa_deploy.data.preprocess import MEAN, STD, normalise
-from ofa_deploy.data.splits import DataSplits, load_data
+from ofa_deploy.data.splits import DataSplits, full_name, load_data
 
 __all__ = [
     "AUGMENTATIONS",
     "MEAN",
+    "SHORT_NAMES",
     "STD",
     "DataSplits",
+    "ImageFiles",
     "ImageSet",
-    "augment",
+    "Images",
+    "augmentation_names",
+    "full_name",
     "glyphs",
     "image_folder",
     "load_data",

@@ -18,7 +18,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ofa_deploy._files import sha256_file, write_bytes, write_model
-from ofa_deploy.data import MEAN, STD, ImageSet
+from ofa_deploy.data import MEAN, STD, Images
 from ofa_deploy.errors import DeviceError, GateError, InputError
 from ofa_deploy.graph import OPSET, build_onnx
 from ofa_deploy.runtimes import Session, get_runtime
@@ -103,7 +103,7 @@ class _Compared:
     subnet_right: int
 
 
-def export_subnet(path: Path, out: Path, test: ImageSet, *, overwrite: bool = False) -> Manifest:
+def export_subnet(path: Path, out: Path, test: Images, *, overwrite: bool = False) -> Manifest:
     """Export ``NAME.subnet.json`` as an ONNX bundle.
 
     Args:
@@ -127,7 +127,7 @@ def export_subnet(path: Path, out: Path, test: ImageSet, *, overwrite: bool = Fa
 
 
 def _gate(
-    session: Session, runtime_version: str, subnet: Subnet, record: SubnetFile, test: ImageSet
+    session: Session, runtime_version: str, subnet: Subnet, record: SubnetFile, test: Images
 ) -> Gate:
     compared = _compare(session, subnet, test, record.network.arch.resolution)
     gate = Gate(
@@ -153,7 +153,7 @@ def _gate(
 
 
 @torch.no_grad()
-def _compare(session: Session, subnet: Subnet, test: ImageSet, resolution: int) -> _Compared:
+def _compare(session: Session, subnet: Subnet, test: Images, resolution: int) -> _Compared:
     difference, scale = 0.0, 0.0
     right = np.zeros(2, int)
     start = 0

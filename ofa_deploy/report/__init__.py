@@ -1,6 +1,7 @@
 """Reports: Pareto fronts as points, tables, pictures, a page, and compared with each other."""
 
 from ofa_deploy.report.compare import Comparison, FrontFigures, Offer, compare
+from ofa_deploy.report.curves import write_curves
 from ofa_deploy.report.html import write_html
 from ofa_deploy.report.png import write_png
 from ofa_deploy.report.series import Point, Series
@@ -26,6 +27,7 @@ __all__ = [
     "front_rows",
     "front_table",
     "rich_table",
+    "write_curves",
     "write_html",
     "write_png",
 ]

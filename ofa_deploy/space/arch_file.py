@@ -29,8 +29,10 @@ def arch_from_config(space: SearchSpace, config: Mapping[str, Any]) -> Arch:
         raise InputError("a network's config needs the depths 'd'")
     fields = {_FIELDS[key]: value for key, value in given.items()}
     try:
-        if isinstance(fields.get("resolution"), list):  # written as a list of one
-            (fields["resolution"],) = fields["resolution"]
+        if isinstance(given_size := fields.get("resolution"), list):
+            if len(given_size) != 1:
+                raise InputError(f"a network has one resolution 'r', found {given_size}")
+            fields["resolution"] = given_size[0]
         return space.arch(**fields)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"not a network's config: {error}") from None

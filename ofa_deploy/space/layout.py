@@ -14,7 +14,7 @@ from ofa_deploy._files import digest, read_toml
 from ofa_deploy.errors import FileFormatError, InputError
 from ofa_deploy.space.block import Activation, make_divisible
 
-__all__ = ["CHECKED", "Head", "Layout", "Stage", "Stem"]
+__all__ = ["CHECKED", "Head", "Layout", "Stage", "Stem", "deep_middle"]
 
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -35,7 +35,8 @@ class Stem:
         kind: ``conv`` is one convolution. ``deep`` is ResNet-D's (He et al. 2019): a convolution
             with the stride to half the channels, a residual one that can be left out, one to
             ``channels``, and a 3x3 max-pool of stride 2.
-        depths: for ``deep``: 0 leaves the residual convolution out, another value keeps it.
+        depths: for ``deep``: 0 leaves the residual convolution out, another value keeps it; both
+            to choose between.
     """
 
     channels: Positive
@@ -45,10 +46,10 @@ class Stem:
     activation: Activation = "hswish"
     depths: tuple[Depth, ...] = ()
 
-    @property
-    def middle(self) -> int:
-        """Channels within a deep stem, before any width multiplier."""
-        return make_divisible(self.channels // 2)
+
+def deep_middle(channels: int) -> int:
+    """Channels within a deep stem that ends in so many."""
+    return make_divisible(channels // 2)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -88,7 +89,10 @@ class Stage:
         return self.base_depth + max(self.depths)
 
     def mid_channels(self, expand: float, in_channels: int, out_channels: int) -> int:
-        """Middle channels of one of its blocks."""
+        """Middle channels of one of its blocks; an mbconv with as many as come in has no expansion.
+
+        A ratio of 1 takes the input channels as they are, any other rounds to a multiple of 8.
+        """
         if self.kind == "bottleneck":
             return make_divisible(round(out_channels * expand))
         return in_channels if expand == 1 else make_divisible(round(in_channels * expand))
@@ -153,10 +157,9 @@ class Layout:
     def _check_stem(self) -> None:
         if self.stem.kind == "conv" and self.stem.depths:
             self._refuse("only a stem of kind 'deep' has depths")
-        if len(self.stem.depths) > 1 and (len(self.stem.depths) > 2 or self.stem.depths[0]):
-            self._refuse(
-                f"expected the stem's depths to be 0 and another, found {self.stem.depths}"
-            )
+        choices = self.stem.depths
+        if len(choices) > 1 and (len(choices) > 2 or choices[0]):
+            self._refuse(f"expected the stem's depths to be 0 and another, found {choices}")
 
     def _check_stage(self, index: int, stage: Stage) -> None:
         if stage.base_depth + stage.depths[0] < 1:
@@ -172,6 +175,11 @@ class Layout:
             self._refuse(f"width_multipliers need bottleneck stages, stage {index} is of mbconv")
         for inputs, outputs in self._stage_widths(index):
             mids = [stage.mid_channels(expand, inputs, outputs) for expand in stage.expands]
+            if stage.kind == "mbconv" and mids[-1] == inputs and len(mids) > 1:
+                self._refuse(
+                    f"stage {index}: expands {stage.expands} end with no expansion of {inputs} "
+                    "channels; expected greater ratios after smaller ones"
+                )
             if len(set(mids)) < len(mids) and not stage.coupled:
                 self._refuse(
                     f"stage {index}: expands {stage.expands} give {mids} middle channels (multiples"

@@ -26,6 +26,7 @@ from ofa_deploy.space.slots import Gene, Property, Slot, build_genes, build_slot
 __all__ = ["Population", "SearchSpace"]
 
 Population = npt.NDArray[np.int8]
+_NUMBER = (int, float, np.number)
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class _Place:
 
     name: str
     value: Property
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, _NUMBER) else repr(value)
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -168,7 +173,7 @@ class SearchSpace(Layout):
 
     def _depths(self, depths: int | Sequence[int]) -> list[int]:
         places = self._depth_places
-        if isinstance(depths, int):
+        if isinstance(depths, _NUMBER):
             values = [place.value.values for place in places]
             return [int(each[0]) if len(each) == 1 else depths for each in values]
         self._check_length("depths", depths, len(places))
@@ -176,7 +181,9 @@ class SearchSpace(Layout):
 
     def _widths(self, widths: int | Sequence[int] | None) -> list[int]:
         places = self._width_places
-        if widths is None or isinstance(widths, int):
+        if isinstance(widths, _NUMBER) and not places:
+            raise MismatchError(f"space {self.name}: expected no widths, found {widths}")
+        if widths is None or isinstance(widths, _NUMBER):
             most = len(self.width_multipliers) - 1
             return [most if widths is None else widths] * len(places)
         self._check_length("widths", widths, len(places))
@@ -194,7 +201,7 @@ class SearchSpace(Layout):
         """The entries of active blocks, from nothing, a number, a full-length or an active list."""
         most = [self.stages[i].most for i in self.elastic_stages]
         count, full = sum(active), sum(most)
-        if values is None or isinstance(values, int | float):
+        if values is None or isinstance(values, _NUMBER):
             return [values] * count
         if len(values) == count:
             return list(values)
@@ -325,7 +332,7 @@ class SearchSpace(Layout):
         self, name: str, value: float | None, expected: Sequence[float | None]
     ) -> None:
         listed = ", ".join(f"{choice:g}" for choice in expected)
-        found = "is not given" if value is None else f"= {value}"
+        found = "is not given" if value is None else f"= {_shown(value)}"
         raise MismatchError(f"space {self.name}: {name} {found}, expected one of {listed}")
 
     def decode(self, population: Population) -> list[Arch]:

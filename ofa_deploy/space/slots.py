@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 
 from ofa_deploy.space.block import Block, make_divisible
-from ofa_deploy.space.layout import Layout, Stage
+from ofa_deploy.space.layout import Layout, Stage, deep_middle
 
 __all__ = ["Gene", "Property", "Slot", "build_genes", "build_slots"]
 
@@ -104,7 +104,7 @@ def _width_lists(layout: Layout) -> Iterator[tuple[str, tuple[int, ...]]]:
     """The names of width genes, and the channels that each choice gives."""
     outputs = layout.widths(layout.stem.channels)
     if layout.stem.kind == "deep":
-        yield "width[stem.middle]", tuple(make_divisible(width // 2) for width in outputs)
+        yield "width[stem.middle]", tuple(deep_middle(width) for width in outputs)
     yield "width[stem]", outputs
     for i, stage in enumerate(layout.stages):
         yield f"width[{i}]", layout.widths(stage.channels)
@@ -181,7 +181,7 @@ class _Walk:
     def _deep_stem(self) -> Iterator[Slot]:
         stem = self.layout.stem
         outputs = self.layout.widths(stem.channels)
-        middle = self._width("width[stem.middle]", [make_divisible(w // 2) for w in outputs])
+        middle = self._width("width[stem.middle]", [deep_middle(width) for width in outputs])
         width = self._width("width[stem]", outputs)
         depth = self._choice("depth[stem]", stem.depths)
         conv = partial(_conv, kernel=stem.kernel, activation=stem.activation)
@@ -191,7 +191,8 @@ class _Walk:
 
         yield self._slot("stem.0", partial(conv, stride=stem.stride), out_channels=middle)
         self.channels, self.downsampling = middle, stem.stride
-        yield self._slot("stem.1", kept, out_channels=middle, depth=depth)
+        if max(stem.depths):
+            yield self._slot("stem.1", kept, out_channels=middle, depth=depth)
         yield self._slot("stem.2", conv, out_channels=width)
         self.channels = width
         yield self._slot("stem.pool", _max_pool)

@@ -1,6 +1,6 @@
 """The weight-shared supernet, subnets cut from it, BN recalibration."""
 
-from ofa_deploy.supernet.evaluate import batches, cut, resized, to_tensor, top1
+from ofa_deploy.supernet.evaluate import batches, cut, resized, standardised, to_tensor, top1
 from ofa_deploy.supernet.folding import folded_weights
 from ofa_deploy.supernet.modules import channels_last
 from ofa_deploy.supernet.published import (
@@ -17,7 +17,7 @@ from ofa_deploy.supernet.storage import (
     save_subnet,
     save_tensors,
 )
-from ofa_deploy.supernet.supernet import Subnet, Supernet
+from ofa_deploy.supernet.supernet import Subnet, Supernet, check_size
 
 __all__ = [
     "Subnet",
@@ -25,6 +25,7 @@ __all__ = [
     "Supernet",
     "batches",
     "channels_last",
+    "check_size",
     "cut",
     "folded_weights",
     "load_checkpoint",
@@ -37,6 +38,7 @@ __all__ = [
     "resized",
     "save_subnet",
     "save_tensors",
+    "standardised",
     "to_tensor",
     "top1",
 ]

@@ -8,6 +8,7 @@ nothing is skipped, nothing is left as it was.
 
 import io
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from itertools import groupby
@@ -18,12 +19,13 @@ from torch import Tensor
 
 from ofa_deploy._files import read_bytes
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError
+from ofa_deploy.supernet.modules import initialise
+from ofa_deploy.supernet.storage import check_tensors, parse_safetensors
 from ofa_deploy.supernet.supernet import Supernet
 
 __all__ = ["load_checkpoint", "load_published_weights", "read_checkpoint"]
 
 _MAX_BYTES = 2 * 2**30
-_LISTED = 10
 _OWN = "layers."
 _LINEAR, _OWN_LINEAR = "classifier.", "layers.classifier.full.linear."
 _WRAPPERS = ("state_dict", "model", "net")
@@ -48,52 +50,67 @@ _BOTTLENECK = {
 
 @torch.no_grad()
 def load_published_weights(
-    net: Supernet, state_dict: Mapping[str, Tensor], *, new_classifier: bool = False
+    net: Supernet,
+    state_dict: Mapping[str, Tensor],
+    *,
+    new_classifier: bool = False,
+    seed: int = 0,
 ) -> None:
     """Give ``net`` the weights of a once-for-all checkpoint, all of them or none.
 
     Args:
         net: of the space that the checkpoint was trained in.
         state_dict: a checkpoint's, of either generation of names.
-        new_classifier: keep the classifier that ``net`` has (a new net's is freshly initialised)
-            and take the rest; for another number of classes.
+        new_classifier: draw the last linear layer anew and take the rest; for other classes.
+        seed: for drawing it.
 
     Raises:
-        MismatchError: listing every key that is missing, extra or of another shape.
+        WeightsError: with every key that is missing, extra or of another shape.
+        MismatchError: naming a tensor that holds no weights: NaN, infinite, not numbers.
     """
     own = net.state_dict()  # shares memory with the net
     wanted = {name: own[key] for name, key in _names(net)}
-    _load(net, wanted, _plain_names(state_dict), _LINEAR if new_classifier else None)
+    _load(net, wanted, _plain_names(state_dict), _LINEAR if new_classifier else None, seed)
 
 
 @torch.no_grad()
-def load_checkpoint(net: Supernet, path: Path | str, *, new_classifier: bool = False) -> None:
+def load_checkpoint(
+    net: Supernet, path: Path | str, *, new_classifier: bool = False, seed: int = 0
+) -> None:
     """Give ``net`` the weights in a file: a published checkpoint's, or a supernet's of ours.
 
     Raises:
         FileFormatError: if the file is damaged or holds more than tensors.
-        MismatchError: naming the file and every key that is missing, extra or of another shape.
+        MismatchError: naming the file, and what does not fit.
     """
     tensors = read_checkpoint(path)
     try:
         if any(name.startswith(_OWN) for name in tensors):
-            _load(net, net.state_dict(), tensors, _OWN_LINEAR if new_classifier else None)
+            without = _OWN_LINEAR if new_classifier else None
+            _load(net, net.state_dict(), tensors, without, seed)
         else:
-            load_published_weights(net, tensors, new_classifier=new_classifier)
+            load_published_weights(net, tensors, new_classifier=new_classifier, seed=seed)
     except MismatchError as error:
-        raise MismatchError(f"{path}: {error}") from None
+        error.args = (f"{path}: {error}",)
+        raise
 
 
 def _load(
-    net: Supernet, wanted: dict[str, Tensor], found: dict[str, Tensor], without: str | None
+    net: Supernet,
+    wanted: dict[str, Tensor],
+    found: dict[str, Tensor],
+    without: str | None,
+    seed: int,
 ) -> None:
-    """Copy all tensors whose names do not begin with ``without``, or none."""
+    """Copy all tensors whose names do not begin with ``without``, or none; draw those anew."""
     if without is not None:
         wanted = {name: each for name, each in wanted.items() if not name.startswith(without)}
         found = {name: each for name, each in found.items() if not name.startswith(without)}
     _check(net, wanted, found)
     for name, target in wanted.items():
         target.copy_(found[name])
+    if without is not None:
+        initialise(net.classifier.full.linear, torch.Generator().manual_seed(seed))
 
 
 def _plain_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -152,44 +169,36 @@ def _outer_name(net: Supernet, slot: str, rest: str) -> str:
 
 
 def _check(net: Supernet, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """See that every tensor is there, of its shape, and full of weights."""
     for name, tensor in found.items():
         if not isinstance(tensor, Tensor):
-            raise MismatchError(f"{name} is not a tensor but {type(tensor).__name__}")
-        if tensor.layout != torch.strided or tensor.is_meta or not _real(tensor.dtype):
-            raise MismatchError(f"{name} does not hold plain numbers but {tensor.dtype}")
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise MismatchError(f"{name} holds NaN or infinite values")
-    misshaped = [
-        f"{name} ({_shape(wanted[name])} wanted, {_shape(found[name])} found)"
-        for name in sorted(wanted.keys() & found.keys())
-        if wanted[name].shape != found[name].shape
-    ]
-    problems = {
-        "missing": sorted(wanted.keys() - found.keys()),
-        "extra": sorted(found.keys() - wanted.keys()),
-        "misshaped": misshaped,
-    }
-    if not any(problems.values()):
-        return
-    listed = "; ".join(
-        f"{len(names)} {what}: {', '.join(names[:_LISTED])}"
-        + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
-        for what, names in problems.items()
-        if names
+            raise MismatchError(f"{name[:100]} is not a tensor but {type(tensor).__name__}")
+    linear = [name for name in wanted if name.startswith((_LINEAR, _OWN_LINEAR))]
+    same = all(wanted[n].shape == found[n].shape for n in wanted.keys() & found.keys() - {*linear})
+    hint = "it was trained on another number of classes: ask for a new classifier"
+    check_tensors(
+        wanted,
+        found,
+        f"the weights do not fit space {net.space.name}",
+        hint=f"{hint} (train --init FILE --new-classifier)" if same else "",
     )
-    only_classes = all(name.startswith((_LINEAR, _OWN_LINEAR)) for name in misshaped)
-    hint = ""
-    if misshaped and only_classes and not problems["missing"] and not problems["extra"]:
-        hint = "; it was trained on another number of classes: ask for a new classifier"
-    raise MismatchError(f"the weights do not fit space {net.space.name}: {listed}{hint}")
+    for name, tensor in found.items():
+        if (why := _unusable(tensor, wanted[name])) is not None:
+            raise MismatchError(f"{name} {why}")
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise MismatchError(f"{name} holds a negative variance")
 
 
-def _real(dtype: torch.dtype) -> bool:
-    return dtype.is_floating_point or dtype in (torch.int64, torch.int32)
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "scalar"
+def _unusable(tensor: Tensor, wanted: Tensor) -> str | None:
+    """Why a tensor cannot stand for another of its shape, if it cannot."""
+    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+        return "does not hold plain numbers"
+    whole = not tensor.dtype.is_floating_point
+    if tensor.is_complex() or (whole and wanted.dtype.is_floating_point):
+        return f"holds {tensor.dtype}, expected {wanted.dtype}"
+    if wanted.dtype.is_floating_point and not torch.isfinite(tensor.to(wanted.dtype)).all():
+        return "holds NaN or infinite values"
+    return None
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
@@ -201,12 +210,12 @@ def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
     path = Path(path)
     data = read_bytes(path, limit=_MAX_BYTES)
     if path.suffix == ".safetensors":
-        from ofa_deploy.supernet.storage import parse_safetensors
-
         return parse_safetensors(data, path)
     try:
         _check_archive(data)
-        loaded = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about formats that have been read all the same
+            loaded = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     except Exception as error:  # torch raises many kinds for a damaged or hostile file
         raise FileFormatError(f"{path}: {_unreadable(error)}") from None
     for _ in _WRAPPERS:
@@ -231,6 +240,8 @@ def _unreadable(error: Exception) -> str:
 
 def _check_archive(data: bytes) -> None:
     """See that a zipped checkpoint is whole and no larger unpacked; torch checks neither."""
+    if not data:
+        raise InputError("the file is empty")
     if not zipfile.is_zipfile(io.BytesIO(data)):
         return  # the format before PyTorch 1.6, which is a plain stream
     with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -1,6 +1,7 @@
 """Weights and subnets on disk: safetensors, bound by hash to the JSON that describes them."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from ofa_deploy._files import read_bytes, read_model, write_bytes, write_model
-from ofa_deploy.errors import FileFormatError, InputError
+from ofa_deploy.errors import FileFormatError, InputError, WeightsError
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet.modules import channels_last
@@ -20,6 +21,7 @@ from ofa_deploy.supernet.supernet import Subnet
 
 __all__ = [
     "SubnetFile",
+    "check_tensors",
     "load_subnet",
     "load_tensors",
     "load_weights",
@@ -65,20 +67,48 @@ def parse_safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
         raise FileFormatError(f"{path}: unreadable weights ({error})") from None
 
 
+def check_tensors(
+    wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str, *, hint: str = ""
+) -> None:
+    """See that ``found`` has the names and shapes of ``wanted``, and nothing else.
+
+    Args:
+        what: the beginning of the message.
+        hint: its end, where nothing is wrong but the shape of a few.
+
+    Raises:
+        WeightsError: with every name that is missing, extra or misshaped.
+    """
+    misshaped = [
+        f"{name} ({_shape(wanted[name])} wanted, {_shape(found[name])} found)"
+        for name in wanted.keys() & found.keys()
+        if wanted[name].shape != found[name].shape
+    ]
+    missing, extra = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+    if missing or extra or misshaped:
+        raise WeightsError(
+            what,
+            missing=missing,
+            extra=extra,
+            misshaped=misshaped,
+            hint="" if missing or extra else hint,
+        )
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
+
+
 def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], where: Path) -> None:
     """Load a complete set of weights.
 
     Raises:
-        FileFormatError: listing keys that are missing, extra or of another shape.
+        FileFormatError: listing names that are missing, extra or of another shape.
     """
-    own = module.state_dict()
-    missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-    shapes = sorted(k for k in own.keys() & tensors.keys() if own[k].shape != tensors[k].shape)
-    if missing or extra or shapes:
-        raise FileFormatError(
-            f"{where}: weights do not fit: missing {missing[:5]}, extra {extra[:5]}, "
-            f"misshaped {shapes[:5]} (the first five of each)"
-        )
+    try:
+        check_tensors(module.state_dict(), tensors, f"{where}: the weights do not fit")
+    except WeightsError as error:
+        raise FileFormatError(str(error)) from None
     module.load_state_dict(tensors)
 
 

@@ -12,7 +12,9 @@ from ofa_deploy.space import Arch, Block, SearchSpace
 from ofa_deploy.supernet.elastic import Elastic, ElasticClassifier, build_elastic
 from ofa_deploy.supernet.modules import build_module, initialise
 
-__all__ = ["Subnet", "Supernet"]
+__all__ = ["Subnet", "Supernet", "check_size"]
+
+_MOST_PARAMS = 10**9
 
 
 class Subnet(nn.Module):
@@ -32,6 +34,20 @@ class Subnet(nn.Module):
         return cast(Tensor, self.blocks(x))
 
 
+def check_size(space: SearchSpace) -> None:
+    """See that a supernet of the space could exist.
+
+    Raises:
+        InputError: if its largest network has more than a billion parameters.
+    """
+    params = space.cost(space.largest).params
+    if params > _MOST_PARAMS:
+        raise InputError(
+            f"space {space.name}: its largest network has {params:,} parameters, more than the "
+            f"{_MOST_PARAMS:,} allowed; choose fewer channels"
+        )
+
+
 class Supernet(nn.Module):
     """Weights shared by every network of ``space``.
 
@@ -46,6 +62,7 @@ class Supernet(nn.Module):
 
     def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
         super().__init__()
+        check_size(space)
         self.space = space
         self.layers = nn.ModuleDict(
             {

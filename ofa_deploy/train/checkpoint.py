@@ -8,7 +8,7 @@ was asked for and what came out.
 import io
 import zipfile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,7 +17,7 @@ from ofa_deploy._files import digest, read_bytes, read_model, write_bytes, write
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet, channels_last, load_tensors, load_weights
-from ofa_deploy.train.config import ImportConfig, TrainConfig
+from ofa_deploy.train.config import AnyConfig
 
 __all__ = ["RunFile", "claim_run", "load_state", "load_supernet", "save_state"]
 
@@ -31,7 +31,7 @@ class RunFile(BaseModel):
 
     schema_: Literal["supernet-run/1"] = Field("supernet-run/1", alias="schema")
     space: dict[str, Any]
-    config: Annotated[TrainConfig | ImportConfig, Field(discriminator="method")]
+    config: AnyConfig
     data: str
     data_digest: str
     data_options: dict[str, int | None]
@@ -114,7 +114,9 @@ def load_state(path: Path, identity: str) -> dict[str, Any] | None:
         ) from None
     if not isinstance(state, dict) or state.get("schema") != _STATE_SCHEMA:
         raise FileFormatError(f"{path}: expected a checkpoint of schema {_STATE_SCHEMA!r}")
-    if missing := sorted({"step", "sums", "rows", "net", "optimizer"} - state.keys()):
+    if missing := sorted(
+        {"step", "sums", "rows", "cost", "net", "frozen", "optimizer"} - state.keys()
+    ):
         raise FileFormatError(f"{path}: checkpoint without {', '.join(missing)}")
     return state if state.get("identity") == identity else None
 

@@ -1,7 +1,7 @@
 """One training step."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -9,21 +9,25 @@ from torch import Tensor
 
 from ofa_deploy.errors import TrainingDivergedError
 from ofa_deploy.supernet import Supernet, resized
-from ofa_deploy.train.passes import Pass
+from ofa_deploy.train.distill import DIVERGENCES
+from ofa_deploy.train.plan import Pass
+from ofa_deploy.train.ranks import ALONE, Ranks
 
 __all__ = ["build_optimizer", "train_step"]
 
 
 def build_optimizer(
-    net: Supernet, *, lr: float, momentum: float, weight_decay: float
-) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; no weight decay on BN and biases."""
+    net: Supernet, *, lr: float, momentum: float, weight_decay: float, kind: str = "sgd"
+) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or RMSProp; no weight decay on BN and biases."""
     decayed = [p for p in net.parameters() if p.ndim > 1]
     free = [p for p in net.parameters() if p.ndim <= 1]
     groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": free},
     ]
+    if kind == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=lr, momentum=momentum, alpha=0.9, eps=1e-3)
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
 
 
@@ -36,48 +40,74 @@ def train_step(
     *,
     label_smoothing: float = 0.0,
     dropout: float = 0.0,
+    divergence: str = "cross-entropy",
+    frozen: Supernet | None = None,
+    kd_ratio: float = 1.0,
+    bf16: bool = False,
     generator: torch.Generator | None = None,
+    ranks: Ranks = ALONE,
 ) -> list[float]:
-    """Sum the gradients of all passes and take one optimizer step.
+    """Sum the gradients of all passes, over all ranks, and take one optimizer step.
 
-    The first pass is the teacher: its detached softmax is the soft label of those after it.
+    The first pass is the teacher of those after it: its detached softmax is their soft label.
 
     Args:
         images: normalised, shape (batch, 3, r, r); each pass resizes them to its resolution.
         labels: int64, shape (batch,).
+        divergence: a name in ``DIVERGENCES``.
+        frozen: the teacher of passes with the target ``labels+frozen``.
+        kd_ratio: the weight of its soft labels.
         generator: for dropout.
 
     Returns:
-        The unweighted loss of each pass.
+        The unweighted loss of each pass, averaged over ranks.
 
     Raises:
         TrainingDivergedError: if a loss is not finite; the weights are left as they were.
     """
     optimizer.zero_grad(set_to_none=True)
-    soft_labels: Tensor | None = None
+    distance = DIVERGENCES[divergence]
+    live: Tensor | None = None
+    fixed = _soft_labels(frozen, images, bf16) if frozen is not None else None
     losses = []
     for each in passes:
-        keep = _dropout_mask(net, len(images), dropout if each.dropout else 0.0, generator)
-        logits = net(resized(images, each.arch.resolution), each.arch, keep=keep)
-        if each.target == "labels":
-            loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        keep = _dropout_mask(net, images, dropout if each.dropout else 0.0, generator)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            logits = net(resized(images, each.arch.resolution), each.arch, keep=keep)
+        logits = logits.float() if bf16 else logits
+        if each.target == "teacher":
+            assert live is not None, "the first pass must learn from labels"
+            loss = distance(logits, live)
         else:
-            assert soft_labels is not None, "the first pass must learn from labels"
-            loss = F.cross_entropy(logits, soft_labels)
-        if soft_labels is None:
-            soft_labels = logits.detach().softmax(1)
+            loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+            if each.target == "labels+frozen":
+                assert fixed is not None, "no teacher was frozen"
+                loss = loss + kd_ratio * distance(logits, fixed)
+        if live is None:
+            live = logits.detach().softmax(1)
         losses.append(loss.item())
-        if not torch.isfinite(loss):
-            raise TrainingDivergedError(f"the loss of {each.role} {each.arch} is {loss.item()}")
         (each.weight * loss).backward()  # type: ignore[no-untyped-call]
+    losses = ranks.means(losses)
+    for each, value in zip(passes, losses, strict=True):
+        if not torch.isfinite(torch.tensor(value)):
+            raise TrainingDivergedError(f"the loss of {each.role} {each.arch} is {value}")
+    ranks.mean_gradients(net)
     optimizer.step()
     return losses
 
 
+@torch.no_grad()
+def _soft_labels(teacher: Supernet, images: Tensor, bf16: bool) -> Tensor:
+    arch = teacher.space.largest
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        logits = teacher(resized(images, arch.resolution), arch)
+    return cast(Tensor, (logits.float() if bf16 else logits).softmax(1))
+
+
 def _dropout_mask(
-    net: Supernet, batch: int, rate: float, generator: torch.Generator | None
+    net: Supernet, images: Tensor, rate: float, generator: torch.Generator | None
 ) -> Tensor | None:
     if not rate:
         return None
-    kept = torch.rand(batch, net.feature_count, generator=generator) >= rate
-    return kept.float() / (1 - rate)
+    kept = torch.rand(len(images), net.feature_count, generator=generator) >= rate
+    return (kept.float() / (1 - rate)).to(images.device)

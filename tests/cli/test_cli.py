@@ -136,8 +136,10 @@ def test_evaluate_writes_the_subnets_to_stdout(job: Any) -> None:
 
 
 def test_only_data_goes_to_stdout(job: Any) -> None:
-    for command in ("train", "profile", "export"):
+    for command in ("profile", "export"):
         assert job.said[command].stdout == ""
+    assert "standard subnets" in job.said["train"].stdout
+    assert "wrote" not in job.said["train"].stdout
 
 
 def test_training_a_finished_run_again_changes_nothing(job: Any, cli: Cli, photos: Path) -> None:

@@ -202,9 +202,9 @@ def test_a_run_of_other_weights_is_not_taken(
     assert cli("export", "--weights", checkpoint, *given, *ask, "--out", "b").code == 0
     other = Path("other.pth")
     torch.save(published(Supernet(SearchSpace.from_toml(space_file), seed=6)), other)
-    assert "made from other weights" in cli("export", "--weights", other, *ask, "--out", "c").error(
-        1
-    )
-    assert "holds another run" in cli(
-        "export", "--weights", other, *given, *ask, "--out", "c"
+    assert "was made with other weights" in cli(
+        "export", "--weights", other, *ask, "--out", "c"
     ).error(1)
+    others = ("--weights", checkpoint, "--data", "glyphs", "--resolutions", 32)
+    message = cli("export", *others, *ask, "--out", "c").error(1)
+    assert f"was made with resolutions 16 and data {photos}" in message

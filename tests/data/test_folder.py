@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ofa_deploy.data import ImageSet, image_folder, load_data, read_image
+from ofa_deploy.data import Images, ImageSet, full_name, image_folder, load_data, read_image
 from ofa_deploy.errors import InputError
 
-folder_module: Any = importlib.import_module("ofa_deploy.data.folder")
 splits_module: Any = importlib.import_module("ofa_deploy.data.splits")
 
 COLOURS = {"blue": (10, 20, 230), "green": (20, 220, 30), "red": (240, 10, 20)}
@@ -126,6 +126,30 @@ def test_thin_image_is_cropped_before_it_grows(
     assert max(width * height for width, height in sizes) <= 64 * 64
 
 
+def test_floating_point_greys_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "image.tiff")
+    with pytest.raises(InputError, match=r"image\.tiff: .*1 channel of mode F, expected grey, RGB"):
+        read_image(tmp_path / "image.tiff", 4)
+
+
+def test_lab_colours_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "image.tiff", (50, 20, 20), mode="LAB")
+    with pytest.raises(InputError, match=r"image\.tiff: .*3 channels of mode LAB"):
+        read_image(tmp_path / "image.tiff", 4)
+
+
+@pytest.mark.parametrize("action", ["error", "ignore"])
+def test_image_of_far_too_many_pixels_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: Any
+) -> None:
+    save(tmp_path / "image.png", size=(20, 20))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)
+        with pytest.raises(InputError, match=r"image\.png: not a readable image \(.*pixels"):
+            read_image(tmp_path / "image.png", 4)
+
+
 def broken_files() -> dict[str, bytes]:
     noise = np.random.default_rng(3).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     files = {"empty.png": b"", "text.png": b"no image at all"}
@@ -166,7 +190,7 @@ def test_classes_in_alphabetical_order_and_files_too(tmp_path: Path) -> None:
     assert made.classes == ("blue", "green", "red")
     assert made.labels.tolist() == [0, 0, 0, 1, 2, 2]
     assert made.labels.dtype == np.int64
-    assert made.images[:, :, 0, 0].tolist() == [
+    assert made.batch(slice(None))[:, :, 0, 0].tolist() == [
         [10, 20, 230],
         [10, 20, 231],
         [10, 20, 232],
@@ -181,22 +205,26 @@ def test_what_is_no_image_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "red" / "notes.txt").write_text("x")
     (tmp_path / "README.md").write_text("x")
     (tmp_path / ".cache").mkdir()
+    (tmp_path / "red" / "._000.png").write_bytes(b"what some systems put beside a file")
+    save(tmp_path / "red" / ".trash" / "old.png")
     save(tmp_path / "red" / "deeper" / "more.JPG")
-    assert image_folder(tmp_path, size=4).labels.tolist() == [0, 1, 1]
+    made = image_folder(tmp_path, size=4)
+    assert made.labels.tolist() == [0, 1, 1]
+    assert len(made.in_memory()) == 3
 
 
 def test_same_folder_is_the_same_set(tmp_path: Path) -> None:
     tree(tmp_path, {"red": 3, "blue": 4})
     one, other = image_folder(tmp_path, size=6), image_folder(tmp_path, size=6)
-    np.testing.assert_array_equal(one.images, other.images)
+    np.testing.assert_array_equal(one.in_memory().images, other.in_memory().images)
 
 
 def test_corrupt_image_in_a_folder_is_named(tmp_path: Path) -> None:
-    tree(tmp_path, {"red": 2, "blue": 2})
-    path = tmp_path / "red" / "001.png"
-    path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(InputError, match=r"001\.png: not a readable image"):
-        image_folder(tmp_path, size=4)
+    tree(tmp_path, {"red": 2, "blue": 8})
+    for path in (tmp_path / "red").iterdir():
+        path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(InputError, match=r"00[01]\.png: not a readable image"):
+        load_data(str(tmp_path), size=4, test=1)
 
 
 @pytest.mark.parametrize(
@@ -230,16 +258,6 @@ def test_classes_that_another_split_has_set(tmp_path: Path) -> None:
             image_folder(tmp_path, size=4, classes=classes)
 
 
-def test_more_than_memory_is_refused_before_reading(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tree(tmp_path, {"red": 2, "blue": 2})
-    (tmp_path / "red" / "000.png").write_bytes(b"not read")
-    monkeypatch.setattr(folder_module, "_MAX_BYTES", 4 * 3 * 16 - 1)
-    with pytest.raises(InputError, match="4 images of 4x4 need .* more than"):
-        image_folder(tmp_path, size=4)
-
-
 class Steps:
     """A progress that counts."""
 
@@ -261,15 +279,15 @@ class Steps:
 
 def test_progress_counts_every_image(tmp_path: Path) -> None:
     steps = Steps()
-    image_folder(tree(tmp_path, {"red": 2, "blue": 3}), size=4, progress=steps)
+    image_folder(tree(tmp_path, {"red": 2, "blue": 3}), size=4).in_memory(progress=steps)
     assert steps.totals == [5] and steps.steps == 5
 
 
 # -- three sets -----------------------------------------------------------------------------
 
 
-def pixels(images: ImageSet) -> list[tuple[int, ...]]:
-    return [tuple(map(int, image)) for image in images.images[:, :, 0, 0]]
+def pixels(images: Images) -> list[tuple[int, ...]]:
+    return [tuple(map(int, image)) for image in images.batch(slice(None))[:, :, 0, 0]]
 
 
 def test_one_folder_is_split_in_three(tmp_path: Path) -> None:
@@ -282,13 +300,44 @@ def test_one_folder_is_split_in_three(tmp_path: Path) -> None:
     assert np.bincount(data.test.labels).tolist() == [4, 4]
 
 
-@pytest.mark.parametrize("name", ["test", "val"])
+@pytest.mark.parametrize("name", ["test", "val", "valid", "validation"])
 def test_train_and_test_folders_are_used(tmp_path: Path, name: str) -> None:
     tree(tmp_path / "train", {"red": 5, "blue": 6})
     tree(tmp_path / name, {"red": 2, "blue": 1})
     data = load_data(str(tmp_path), size=4, validation=3)
     assert (len(data.train), len(data.validation)) == (8, 3)
     assert data.test.labels.tolist() == [0, 1, 1]
+
+
+def test_validation_folder_is_chosen_on_where_there_is_a_test_folder(tmp_path: Path) -> None:
+    for part, counts in (("train", (5, 6)), ("val", (4, 3)), ("test", (2, 1))):
+        tree(tmp_path / part, dict(zip(("red", "blue"), counts, strict=True)))
+    data = load_data(str(tmp_path), size=4)
+    assert [np.bincount(part.labels).tolist() for part in (data.train, data.validation)] == [
+        [6, 5],
+        [3, 4],
+    ]
+    assert data.test.labels.tolist() == [0, 1, 1]
+    fewer = load_data(str(tmp_path), size=4, train=6, validation=2, test=2)
+    assert (len(fewer.train), len(fewer.validation), len(fewer.test)) == (6, 2, 2)
+
+
+def test_class_called_train_is_a_class(tmp_path: Path) -> None:
+    save(tmp_path / "train" / "1.png")
+    save(tmp_path / "car" / "1.png")
+    for i in range(9):
+        save(tmp_path / "car" / f"{i}.png")
+    assert load_data(str(tmp_path), size=4).classes == ("car", "train")
+
+
+def test_full_name_holds_in_any_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tree(tmp_path, {"red": 1}))
+    assert full_name("red") == full_name("./red") == str(tmp_path / "red")
+    assert full_name("hf:./red?label=y") == f"hf:{tmp_path}/red?label=y"
+    for name in ("glyphs", "cifar10", "hf:someone/something:plain"):
+        assert full_name(name) == name
 
 
 def test_test_folder_with_other_classes_is_refused(tmp_path: Path) -> None:
@@ -312,7 +361,7 @@ def test_too_few_images_are_refused(tmp_path: Path) -> None:
 
 
 def test_name_that_is_neither_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="neither 'glyphs' nor a folder"):
+    with pytest.raises(InputError, match="neither 'glyphs' nor a folder; .*cifar100 or hf:NAME$"):
         load_data(str(tmp_path / "absent"), size=4)
 
 

@@ -119,3 +119,12 @@ def test_normalise_uses_the_published_statistics() -> None:
     ends = normalise(np.array([0, 255], np.uint8).reshape(2, 1, 1, 1).repeat(3, 1))[:, :, 0, 0]
     np.testing.assert_allclose(ends[0], [-2.117904, -2.035714, -1.804444], atol=1e-5)
     np.testing.assert_allclose(ends[1], [2.248908, 2.428571, 2.64], atol=1e-5)
+
+
+def test_batch_and_identity_hold_every_pixel_and_label() -> None:
+    made = numbered([0, 1, 3])
+    np.testing.assert_array_equal(made.batch([2, 0]), made.images[[2, 0]])
+    parts = [bytes(piece) for piece in made.identity()]
+    assert parts == [made.images.tobytes(), made.labels.tobytes()]
+    turned = ImageSet(made.images.transpose(0, 1, 3, 2), made.labels, made.classes)
+    assert bytes(next(iter(turned.identity()))) == turned.images.tobytes() != parts[0]

@@ -96,11 +96,11 @@ def test_missing_tensors_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda t: t.pop("weight"), "missing ['weight'], extra [], misshaped []"),
-        (lambda t: t.update(other=torch.zeros(1)), "missing [], extra ['other'], misshaped []"),
+        (lambda t: t.pop("weight"), "do not fit: 1 missing: weight"),
+        (lambda t: t.update(other=torch.zeros(1)), "do not fit: 1 extra: other"),
         (
             lambda t: t.update(weight=torch.zeros(3, 2)),
-            "missing [], extra [], misshaped ['weight']",
+            "do not fit: 1 misshaped: weight (2x3 wanted, 3x2 found)",
         ),
     ],
 )

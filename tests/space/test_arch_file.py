@@ -42,7 +42,7 @@ def test_published_resnet_config() -> None:
         ({"e": [5] * 20}, r"expand\[1.0\] = 5, expected one of 3, 4, 6"),
         ({"w": [0]}, "expected 0 widths, found 1"),
         ({"r": 100}, "resolution = 100"),
-        ({"r": [1, 2]}, "not a network's config"),
+        ({"r": [1, 2]}, "one resolution 'r', found"),
         ({"r": "224"}, "not a network's config|resolution"),
     ],
 )

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError
 from ofa_deploy.space import Head, SearchSpace, Stage, Stem, get_space
+from ofa_deploy.space.layout import deep_middle
 
 STAGE: dict[str, Any] = {
     "channels": 32,
@@ -71,6 +72,12 @@ REFUSED: list[tuple[tuple[dict[str, Any], ...], dict[str, Any], str]] = [
         (BOTTLENECK,),
         {"stem": {**DEEP, "depths": (0, 1, 2)}},
         "expected the stem's depths to be 0 and another, found (0, 1, 2)",
+    ),
+    (
+        ({**STAGE, "expands": (0.5, 1)},),
+        {},
+        "stage 0: expands (0.5, 1.0) end with no expansion of 32 channels; expected greater "
+        "ratios after smaller ones",
     ),
     (
         (STAGE,),
@@ -148,7 +155,7 @@ def test_refusals(stages: tuple[dict[str, Any], ...], fields: dict[str, Any], wh
         pytest.param(({**STAGE, "coupled": True},), id="coupled"),
         pytest.param((BOTTLENECK, STAGE), id="both kinds"),
         pytest.param(({**STAGE, "kernels": (1, 3)},), id="kernel 1"),
-        pytest.param(({**STAGE, "expands": (0.25, 1)},), id="narrower than the input"),
+        pytest.param(({**STAGE, "expands": (0.25, 2)},), id="narrower than the input"),
     ],
 )
 def test_near_misses_are_spaces(stages: tuple[dict[str, Any], ...]) -> None:
@@ -187,7 +194,7 @@ def test_middle_channels() -> None:
     assert mobile.mid_channels(1, 20, 99) == 20  # as the input, not a multiple of 8
     assert bottleneck.mid_channels(0.35, 99, 168) == 56  # 58.8, of the output
     assert bottleneck.mid_channels(1, 20, 99) == 96  # 1 is a ratio like others here
-    assert Stem(channels=40, kind="deep", depths=(0, 2)).middle == 24  # 20, half-way
+    assert deep_middle(40) == 24  # 20, half-way
     assert (replace(mobile, base_depth=3).most, mobile.most) == (5, 2)
 
 

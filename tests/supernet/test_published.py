@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ofa_deploy.errors import FileFormatError, InputError, MismatchError
+from ofa_deploy.errors import FileFormatError, InputError, MismatchError, WeightsError
 from ofa_deploy.supernet import (
     Supernet,
     load_checkpoint,
@@ -228,7 +228,7 @@ def test_other_classes_are_refused_with_a_hint() -> None:
     bad = {key: torch.zeros(shape) for key, shape in wanted.items()}
     message = refused(bad)
     assert "classifier.linear.weight (8x1280 wanted, 10x1280 found)" in message
-    assert message.endswith("another number of classes: ask for a new classifier")
+    assert "another number of classes: ask for a new classifier (train --init" in message
     # Where more is wrong than that, the hint would mislead.
     del bad["first_conv.conv.weight"]
     assert "new classifier" not in refused(bad)
@@ -236,30 +236,36 @@ def test_other_classes_are_refused_with_a_hint() -> None:
 
 
 @pytest.mark.parametrize("classes", [8, 10, None])
-def test_a_new_classifier_keeps_the_nets_own(classes: int | None) -> None:
+def test_a_new_classifier_is_drawn_from_the_seed(classes: int | None) -> None:
     """Whatever classifier the checkpoint has, also where it has none."""
     given = {k: t for k, t in state(MBV3).items() if not k.startswith("classifier.")}
     if classes:
         given["classifier.linear.weight"] = torch.zeros(classes, 1280)
         given["classifier.linear.bias"] = torch.zeros(classes)
     net = fresh()
-    before = snapshot(net)
-    load_published_weights(net, given, new_classifier=True)
+    torch.nn.init.constant_(net.classifier.full.linear.weight, 7.0)  # as if it had been trained
+    load_published_weights(net, given, new_classifier=True, seed=4)
     after, full = snapshot(net), snapshot(supernet(MBV3))
-    kept = {key for key in after if key.startswith("layers.classifier.full.linear.")}
-    assert len(kept) == 2
-    for key in after:
-        assert torch.equal(after[key], (before if key in kept else full)[key]), key
+    drawn = {key for key in after if key.startswith("layers.classifier.full.linear.")}
+    assert len(drawn) == 2
+    for key in after.keys() - drawn:
+        assert torch.equal(after[key], full[key]), key
+    weight = net.classifier.full.linear.weight.detach().clone()
+    assert float(weight.std()) == pytest.approx(1280**-0.5, rel=0.05)
+    assert not net.classifier.full.linear.bias.any()
+    load_published_weights(net, given, new_classifier=True, seed=4)
+    assert torch.equal(net.classifier.full.linear.weight, weight)
+    load_published_weights(net, given, new_classifier=True, seed=5)
+    assert not torch.equal(net.classifier.full.linear.weight, weight)
 
 
 def test_resnets_classifier_can_be_new() -> None:
     case = CASES["ofa-resnet50"]
     net = Supernet(case.space.with_classes(3), seed=1)
-    before = net.classifier.full.linear.weight.clone()
     with pytest.raises(MismatchError, match="ask for a new classifier"):
         load_published_weights(net, state(case))
     load_published_weights(net, state(case), new_classifier=True)
-    assert torch.equal(net.classifier.full.linear.weight, before)
+    assert net.classifier.full.linear.weight.shape == (3, 2048)
     stem: Any = net.layers["stem-0"]
     assert torch.equal(stem.full.conv.weight, state(case)["input_stem.0.conv.conv.weight"])
 
@@ -315,11 +321,12 @@ def test_a_net_of_our_own_goes_all_the_way(tmp_path: Path) -> None:
     load_checkpoint(net, path)
     assert same(snapshot(net), snapshot(theirs))
     other = Supernet(MBV3.space.with_classes(3), seed=1)
-    before = other.classifier.full.linear.weight.clone()
+    before = snapshot(other)
     with pytest.raises(MismatchError, match="a.pth: .*ask for a new classifier"):
         load_checkpoint(other, path)
+    assert same(snapshot(other), before)
     load_checkpoint(other, path, new_classifier=True)
-    assert torch.equal(other.classifier.full.linear.weight, before)
+    assert other.classifier.full.linear.weight.shape == (3, 1280)
     features = theirs.classifier.full.features.weight
     assert torch.equal(other.classifier.full.features.weight, features)
 
@@ -431,3 +438,33 @@ def test_empty_missing_and_folders_are_refused(name: str, tmp_path: Path) -> Non
     path.mkdir()
     with pytest.raises(InputError, match=f"{name}: expected a file"):
         read_checkpoint(path)
+
+
+def test_every_name_is_on_the_error() -> None:
+    with pytest.raises(WeightsError) as caught:
+        load_published_weights(
+            fresh(), {"first_conv.conv.weight": torch.zeros(1), "x" * 999: torch.zeros(1)}
+        )
+    error = caught.value
+    assert len(error.missing) == 474
+    assert error.extra == ("x" * 999,)
+    assert error.misshaped == ("first_conv.conv.weight (16x3x3x3 wanted, 1 found)",)
+    assert len(str(error)) < 2_000
+
+
+def test_a_tensor_of_no_size_is_not_looked_into() -> None:
+    """A view of one number as 4 PB: shapes are compared before values."""
+    huge = torch.zeros(1).expand(10**7, 10**8)
+    assert "misshaped" in refused({**state(MBV3), "classifier.linear.weight": huge})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("classifier.linear.bias", torch.full((8,), 1e300, dtype=torch.float64), "infinite"),
+        ("classifier.linear.bias", torch.zeros(8, dtype=torch.int32), "holds torch.int32"),
+        ("first_conv.bn.running_var", torch.full((16,), -1.0), "negative variance"),
+    ],
+)
+def test_values_of_no_sense_are_refused(key: str, value: Tensor, why: str) -> None:
+    assert why in refused({**state(MBV3), key: value})

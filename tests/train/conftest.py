@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 
 from ofa_deploy.data import DataSplits, ImageSet
 from ofa_deploy.space import SearchSpace
-from ofa_deploy.train import TrainConfig, train
+from ofa_deploy.train import DepsConfig, RunFile, loop, train
+from tests.train.runs import Train
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,9 +47,9 @@ def data() -> DataSplits:
 
 
 @pytest.fixture(scope="session")
-def config() -> TrainConfig:
+def config() -> DepsConfig:
     """Three epochs of four steps: alone, on the ramp, after it."""
-    return TrainConfig(
+    return DepsConfig(
         epochs=3,
         ramp_end=2,
         ramp_epochs=1,
@@ -62,7 +64,7 @@ def config() -> TrainConfig:
 
 @pytest.fixture(scope="session")
 def finished(
-    config: TrainConfig,
+    config: DepsConfig,
     small_space: SearchSpace,
     data: DataSplits,
     tmp_path_factory: pytest.TempPathFactory,
@@ -71,3 +73,29 @@ def finished(
     run = tmp_path_factory.mktemp("runs") / "undisturbed"
     train(config, small_space, data, run)
     return run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def go(config: DepsConfig, small_space: SearchSpace, data: DataSplits, run: Path) -> Train:
+    """``train`` into ``run``, with the fixtures' settings where no others are given."""
+
+    def call(**changes: Any) -> RunFile:
+        return train(
+            changes.pop("config", config),
+            changes.pop("space", small_space),
+            changes.pop("data", data),
+            run,
+            **changes,
+        )
+
+    return call
+
+
+@pytest.fixture
+def save_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_CHECKPOINT_SECONDS", -1)

@@ -4,17 +4,17 @@ import pytest
 from pydantic import ValidationError
 
 from ofa_deploy.errors import InputError
-from ofa_deploy.train import TrainConfig
+from ofa_deploy.train import DepsConfig
 
 
 def test_defaults_are_valid_and_survive_json() -> None:
-    config = TrainConfig.build()
-    assert config == TrainConfig()
-    assert TrainConfig.model_validate_json(config.model_dump_json()) == config
+    config = DepsConfig.build()
+    assert config == DepsConfig()
+    assert DepsConfig.model_validate_json(config.model_dump_json()) == config
 
 
 def test_build_takes_settings() -> None:
-    config = TrainConfig.build(epochs=30, ramp_end=20, ramp_epochs=20, lr_min=0)
+    config = DepsConfig.build(epochs=30, ramp_end=20, ramp_epochs=20, lr_min=0)
     assert (config.epochs, config.ramp_end, config.ramp_epochs) == (30, 20, 20)
     assert config.lr_min == 0
 
@@ -48,7 +48,7 @@ def test_build_takes_settings() -> None:
 )
 def test_bad_setting_is_named_in_one_line(setting: str, value: object) -> None:
     with pytest.raises(InputError, match=rf"^training settings: {setting}: [^\n]+$"):
-        TrainConfig.build(**{setting: value})
+        DepsConfig.build(**{setting: value})
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,10 @@ def test_phases_must_follow_one_another(epochs: int, ramp_end: int, ramp_epochs:
         f"found {ramp_epochs}, {ramp_end}, {epochs}"
     )
     with pytest.raises(InputError) as caught:
-        TrainConfig.build(epochs=epochs, ramp_end=ramp_end, ramp_epochs=ramp_epochs)
+        DepsConfig.build(epochs=epochs, ramp_end=ramp_end, ramp_epochs=ramp_epochs)
     assert str(caught.value) == expected
 
 
 def test_config_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        TrainConfig().lr = 1.0  # type: ignore[misc]
+        DepsConfig().lr = 1.0  # type: ignore[misc]

@@ -11,7 +11,7 @@ from ofa_deploy.data import DataSplits
 from ofa_deploy.errors import FileFormatError, MismatchError
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet, load_checkpoint, load_tensors, save_tensors
-from ofa_deploy.train import Evaluator, RunFile, TrainConfig, Trainer, adopt, train
+from ofa_deploy.train import DepsConfig, Evaluator, RunFile, Trainer, adopt, train
 
 LINEAR = "layers.classifier.full.linear.weight"
 
@@ -31,7 +31,7 @@ def trained_weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def test_training_starts_from_the_weights(
-    config: TrainConfig, small_space: SearchSpace, data: DataSplits, weights: Path, tmp_path: Path
+    config: DepsConfig, small_space: SearchSpace, data: DataSplits, weights: Path, tmp_path: Path
 ) -> None:
     by_hand = Trainer(small_space, config, data)
     load_checkpoint(by_hand.net, weights)
@@ -41,12 +41,12 @@ def test_training_starts_from_the_weights(
     found = trained_weights(tmp_path / "run")
     for name, tensor in by_hand.net.state_dict().items():
         assert torch.equal(found[name], tensor), name
-    assert isinstance(record.config, TrainConfig)
+    assert isinstance(record.config, DepsConfig)
     assert record.config.init_sha256 is not None
 
 
 def test_same_command_goes_on_and_other_weights_do_not(
-    config: TrainConfig, small_space: SearchSpace, data: DataSplits, weights: Path, tmp_path: Path
+    config: DepsConfig, small_space: SearchSpace, data: DataSplits, weights: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     first = train(config, small_space, data, run, init=weights)
@@ -60,10 +60,9 @@ def test_same_command_goes_on_and_other_weights_do_not(
 
 
 def test_new_classifier_for_other_classes(
-    config: TrainConfig, small_space: SearchSpace, weights: Path
+    config: DepsConfig, small_space: SearchSpace, weights: Path
 ) -> None:
     net = Supernet(small_space.with_classes(7), seed=1)
-    fresh = net.state_dict()[LINEAR].clone()
     with pytest.raises(MismatchError, match="another number of classes: ask for a new classifier"):
         load_checkpoint(net, weights)
     load_checkpoint(net, weights, new_classifier=True)
@@ -71,11 +70,15 @@ def test_new_classifier_for_other_classes(
     for name, tensor in net.state_dict().items():
         if "full.linear" not in name:
             assert torch.equal(tensor, given[name]), name
-    assert torch.equal(net.state_dict()[LINEAR], fresh)
+    drawn = net.state_dict()[LINEAR].clone()
+    load_checkpoint(net, weights, new_classifier=True)
+    assert torch.equal(net.state_dict()[LINEAR], drawn)
+    load_checkpoint(net, weights, new_classifier=True, seed=1)
+    assert not torch.equal(net.state_dict()[LINEAR], drawn)
 
 
 def test_weights_that_do_not_fit_leave_no_folder(
-    config: TrainConfig, small_space: SearchSpace, data: DataSplits, weights: Path, tmp_path: Path
+    config: DepsConfig, small_space: SearchSpace, data: DataSplits, weights: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     wider = replace(small_space, stem=replace(small_space.stem, channels=16))
@@ -109,7 +112,7 @@ def test_adopted_run_is_a_run(
 
 
 def test_adopted_run_is_not_mixed_with_others(
-    config: TrainConfig, small_space: SearchSpace, data: DataSplits, weights: Path, tmp_path: Path
+    config: DepsConfig, small_space: SearchSpace, data: DataSplits, weights: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     adopt(weights, small_space, data, run, calibration=32, threads=1)

@@ -6,106 +6,37 @@ import hashlib
 import json
 import math
 import os
-import pickle
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
-from ofa_deploy.data import DataSplits
+from ofa_deploy._files import write_model
+from ofa_deploy.data import DataSplits, ImageSet
 from ofa_deploy.errors import (
     BusyError,
-    FileFormatError,
     InputError,
     MismatchError,
     StorageError,
     TrainingDivergedError,
 )
 from ofa_deploy.space import SearchSpace
-from ofa_deploy.supernet import Supernet
-from ofa_deploy.train import RunFile, TrainConfig, Trainer, load_supernet, loop, train
-
-OUTPUTS = ("metrics.csv", "run.json", "supernet.safetensors")
-
-
-class Watch:
-    """Progress that calls back after every step with the number of steps taken."""
-
-    def __init__(self, after_step: Callable[[int], None]) -> None:
-        self.after_step = after_step
-        self.steps = 0
-        self.said: list[str] = []
-
-    @contextmanager
-    def task(self, description: str, total: int, *, done: int = 0) -> Iterator["Watch"]:
-        self.steps = done
-        yield self
-
-    def advance(self, steps: int = 1, note: str = "") -> None:
-        self.steps += steps
-        self.after_step(self.steps)
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-
-def stop_at(step: int) -> Watch:
-    def interrupt(steps: int) -> None:
-        if steps == step:
-            raise KeyboardInterrupt
-
-    return Watch(interrupt)
-
-
-Train = Callable[..., RunFile]
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def go(config: TrainConfig, small_space: SearchSpace, data: DataSplits, run: Path) -> Train:
-    """``train`` into ``run``, with the fixtures' settings where no others are given."""
-
-    def call(**changes: Any) -> RunFile:
-        return train(
-            changes.pop("config", config),
-            changes.pop("space", small_space),
-            changes.pop("data", data),
-            run,
-            **changes,
-        )
-
-    return call
-
-
-@pytest.fixture
-def _save_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_CHECKPOINT_SECONDS", -1)
-
-
-def assert_same_outcome(run: Path, finished: Path) -> None:
-    assert sorted(path.name for path in run.iterdir() if path.name != ".lock") == sorted(OUTPUTS)
-    for name in OUTPUTS:
-        assert (run / name).read_bytes() == (finished / name).read_bytes(), name
-
+from ofa_deploy.supernet import Supernet, save_tensors
+from ofa_deploy.train import DepsConfig, RunFile, Trainer, load_supernet, loop, train_step
+from tests.train.runs import OUTPUTS, Train, Watch, assert_same_outcome, stop_at
 
 # -- an undisturbed run ---------------------------------------------------------------------
 
 
 def test_finished_run_is_complete(
-    finished: Path, config: TrainConfig, small_space: SearchSpace, data: DataSplits
+    finished: Path, config: DepsConfig, small_space: SearchSpace, data: DataSplits
 ) -> None:
     net, record = load_supernet(finished)
     weights = (finished / "supernet.safetensors").read_bytes()
@@ -120,7 +51,9 @@ def test_finished_run_is_complete(
 
 def test_metrics_have_a_row_an_epoch(finished: Path) -> None:
     with (finished / "metrics.csv").open(newline="") as file:
-        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        table = list(csv.DictReader(file))
+    assert [row.pop("phase") for row in table] == ["warm-up", "ramp", "shrink"]
+    rows = [{k: float(v) for k, v in row.items()} for row in table]
     record = RunFile.load(finished)
 
     def cosine(step: int) -> float:
@@ -139,7 +72,7 @@ def test_metrics_have_a_row_an_epoch(finished: Path) -> None:
     }
 
 
-def test_training_learns(finished: Path, small_space: SearchSpace, config: TrainConfig) -> None:
+def test_training_learns(finished: Path, small_space: SearchSpace, config: DepsConfig) -> None:
     net, record = load_supernet(finished)
     start = Supernet(small_space, seed=config.seed)
     changed = [
@@ -155,7 +88,7 @@ def test_same_seed_gives_the_same_bits(go: Train, run: Path, finished: Path) -> 
 
 
 def test_other_seed_gives_other_weights(
-    config: TrainConfig, small_space: SearchSpace, data: DataSplits
+    config: DepsConfig, small_space: SearchSpace, data: DataSplits
 ) -> None:
     def first_loss(seed: int) -> float:
         changed = config.model_copy(update={"seed": seed})
@@ -181,7 +114,7 @@ def test_finished_run_returns_at_once(
 # -- interrupted ----------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("_save_every_step")
+@pytest.mark.usefixtures("save_every_step")
 @pytest.mark.parametrize(
     "stops",
     [(1,), (3, 4, 5), (6,), (8, 12)],
@@ -216,14 +149,14 @@ def test_steps_since_the_last_checkpoint_are_taken_again(
     assert_same_outcome(run, finished)
 
 
-@pytest.mark.usefixtures("_save_every_step")
+@pytest.mark.usefixtures("save_every_step")
 def test_interrupt_within_a_step(
     go: Train, run: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = loop.train_step, []
+    calls: list[object] = []
 
     def interrupted(*args: Any, **kwargs: Any) -> list[float]:
-        losses = original(*args, **kwargs)
+        losses = train_step(*args, **kwargs)
         calls.append(losses)
         if len(calls) == 6:
             raise KeyboardInterrupt  # the weights have moved, the step is not counted
@@ -240,7 +173,7 @@ def test_interrupt_within_a_step(
 def test_interrupt_while_an_epoch_is_evaluated(
     go: Train, run: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> float:
+    def interrupted(*_: object, **__: object) -> float:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -255,7 +188,7 @@ def test_interrupt_while_an_epoch_is_evaluated(
 def test_interrupt_while_finishing(
     go: Train, run: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
-    original = loop.save_tensors if file == "supernet.safetensors" else loop.write_model
+    original: Any = save_tensors if file == "supernet.safetensors" else write_model
     calls = []
 
     def interrupted(path: Path, *args: Any) -> Any:
@@ -283,7 +216,7 @@ import torch
 
 from ofa_deploy.data import DataSplits, ImageSet
 from ofa_deploy.space import SearchSpace
-from ofa_deploy.train import TrainConfig, loop, train
+from ofa_deploy.train import DepsConfig, loop, train
 
 torch.set_num_threads(1)
 folder, files = Path(sys.argv[1]), 0
@@ -304,7 +237,7 @@ def kill(handle):
 os.fsync = kill
 loop._CHECKPOINT_SECONDS = -1
 train(
-    TrainConfig(**given["config"]),
+    DepsConfig(**given["config"]),
     SearchSpace.from_dict(given["space"]),
     DataSplits("quarters", *parts),
     folder / "run",
@@ -315,7 +248,7 @@ train(
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 def test_killed_run_ends_the_same(
     go: Train,
-    config: TrainConfig,
+    config: DepsConfig,
     small_space: SearchSpace,
     data: DataSplits,
     finished: Path,
@@ -347,7 +280,7 @@ def test_killed_run_ends_the_same(
 # -- sorting --------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("_save_every_step")
+@pytest.mark.usefixtures("save_every_step")
 @pytest.mark.parametrize("stops", [(4, 5)], ids=str)
 def test_channels_are_sorted_once(
     go: Train, monkeypatch: pytest.MonkeyPatch, stops: tuple[int, ...]
@@ -369,7 +302,7 @@ def test_channels_are_sorted_once(
 
 
 def test_momentum_moves_with_the_channels(
-    config: TrainConfig,
+    config: DepsConfig,
     small_space: SearchSpace,
     data: DataSplits,
     monkeypatch: pytest.MonkeyPatch,
@@ -401,10 +334,10 @@ def test_momentum_moves_with_the_channels(
 # -- other settings -------------------------------------------------------------------------
 
 
-def test_other_config_in_the_same_folder(go: Train, run: Path, config: TrainConfig) -> None:
+def test_other_config_in_the_same_folder(go: Train, run: Path, config: DepsConfig) -> None:
     with pytest.raises(KeyboardInterrupt):
         go(progress=stop_at(5))
-    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     changed = config.model_copy(update={"lr": 0.2, "seed": 4})
     with pytest.raises(MismatchError) as caught:
         go(config=changed)
@@ -413,7 +346,7 @@ def test_other_config_in_the_same_folder(go: Train, run: Path, config: TrainConf
     assert "config.lr (0.1 there, 0.2 now)" in message
     assert "config.seed (3 there, 4 now)" in message
     assert "config.batch" not in message and "space" not in message
-    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def test_other_data_in_the_same_folder(go: Train, data: DataSplits) -> None:
@@ -421,7 +354,7 @@ def test_other_data_in_the_same_folder(go: Train, data: DataSplits) -> None:
         go(progress=stop_at(1))
     labels = data.train.labels.copy()
     labels[0] = (labels[0] + 1) % 4
-    changed = replace(data, train=replace(data.train, labels=labels))
+    changed = replace(data, train=replace(cast(ImageSet, data.train), labels=labels))
     with pytest.raises(MismatchError, match="which differs in data_digest;"):
         go(data=changed)
 
@@ -434,7 +367,7 @@ def test_other_space_in_the_same_folder(go: Train, small_space: SearchSpace) -> 
 
 
 def test_finished_run_of_other_settings(
-    go: Train, run: Path, finished: Path, config: TrainConfig
+    go: Train, run: Path, finished: Path, config: DepsConfig
 ) -> None:
     shutil.copytree(finished, run)
     with pytest.raises(MismatchError, match="config.batch"):
@@ -442,12 +375,28 @@ def test_finished_run_of_other_settings(
 
 
 def test_batch_larger_than_the_data_does_not_spoil_the_folder(
-    go: Train, config: TrainConfig
+    go: Train, config: DepsConfig
 ) -> None:
     with pytest.raises(InputError, match="at least one batch of 101 .* found 100; lower the"):
         go(config=config.model_copy(update={"batch": 101}))
     with pytest.raises(KeyboardInterrupt):
         go(progress=stop_at(1))
+
+
+def test_batch_of_all_processes_must_be_there(
+    config: DepsConfig, small_space: SearchSpace, data: DataSplits
+) -> None:
+    changed = config.model_copy(update={"processes": 5})
+    with pytest.raises(InputError, match="at least one batch of 125 .* found 100; lower the"):
+        Trainer(small_space, changed, data)
+
+
+def test_processes_that_are_not_there_do_not_spoil_the_folder(
+    go: Train, config: DepsConfig, run: Path
+) -> None:
+    with pytest.raises(InputError, match="settings for 2 processes, found 1"):
+        go(config=config.model_copy(update={"processes": 2}))
+    assert not run.exists()
 
 
 def test_other_number_of_classes_does_not_spoil_the_folder(
@@ -462,13 +411,13 @@ def test_other_number_of_classes_does_not_spoil_the_folder(
 def test_diverged_run_keeps_the_last_good_checkpoint(
     go: Train, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = loop.train_step, []
+    calls: list[object] = []
 
     def diverging(*args: Any, **kwargs: Any) -> list[float]:
         calls.append(args)
         if len(calls) == 6:
             raise TrainingDivergedError("the loss of largest is nan")
-        return original(*args, **kwargs)
+        return train_step(*args, **kwargs)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", diverging)
@@ -482,144 +431,6 @@ def test_diverged_run_keeps_the_last_good_checkpoint(
     with pytest.raises(KeyboardInterrupt):
         go(progress=watch)
     assert watch.said == ["resuming training at step 4 of 12"]
-
-
-# -- damaged checkpoints --------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def checkpoint(
-    config: TrainConfig,
-    small_space: SearchSpace,
-    data: DataSplits,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, bytes]:
-    """The files of a run that stopped after its first epoch."""
-    run = tmp_path_factory.mktemp("stopped")
-    with pytest.raises(KeyboardInterrupt):
-        train(config, small_space, data, run, progress=stop_at(5))
-    return {name: (run / name).read_bytes() for name in ("run.json", "state.pt", "metrics.csv")}
-
-
-@pytest.fixture
-def state(run: Path, checkpoint: dict[str, bytes]) -> Path:
-    """``state.pt`` in a folder that can be resumed."""
-    run.mkdir()
-    for name, content in checkpoint.items():
-        (run / name).write_bytes(content)
-    return run / "state.pt"
-
-
-def test_undamaged_checkpoint_is_resumed(go: Train, state: Path) -> None:
-    watch = stop_at(5)
-    with pytest.raises(KeyboardInterrupt):
-        go(progress=watch)
-    assert watch.said == ["resuming training at step 4 of 12"]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda whole: b"",
-        lambda whole: whole[:10],
-        lambda whole: whole[: len(whole) // 2],
-        lambda whole: whole[:-1],
-        lambda whole: b"\0" * len(whole),
-        lambda whole: b"hello",
-        lambda whole: pickle.dumps({"schema": "training-state/1"}),
-    ],
-    ids=["empty", "10 bytes", "half", "last byte gone", "zeros", "text", "plain pickle"],
-)
-def test_damaged_checkpoint_is_refused(
-    go: Train, state: Path, damage: Callable[[bytes], bytes]
-) -> None:
-    damaged = damage(state.read_bytes())
-    state.write_bytes(damaged)
-    with pytest.raises(FileFormatError) as caught:
-        go()
-    message = str(caught.value)
-    assert message.startswith(f"{state}: ") and "\n" not in message
-    assert state.read_bytes() == damaged
-    assert not (state.parent / "supernet.safetensors").exists()
-
-
-def test_checkpoint_with_a_flipped_bit_is_refused(go: Train, state: Path) -> None:
-    """A resume from it would not end bit-identical."""
-    weights = torch.load(state, weights_only=True)["net"]["layers.head.full.conv.weight"]
-    content = bytearray(state.read_bytes())
-    place = content.find(weights.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
-    assert place > 0
-    content[place + 3] ^= 0x80  # the sign of the first weight
-    state.write_bytes(content)
-    with pytest.raises(FileFormatError):
-        go()
-
-
-@pytest.mark.parametrize("schema", ["training-state/2", "latency-table/1", None])
-def test_checkpoint_of_another_schema_is_refused(
-    go: Train, state: Path, schema: str | None
-) -> None:
-    content = torch.load(state, weights_only=True)
-    torch.save({**content, "schema": schema}, state)
-    with pytest.raises(FileFormatError, match="state.pt: expected a checkpoint of schema"):
-        go()
-
-
-@pytest.mark.parametrize("value", [[1, 2], torch.zeros(3)], ids=["list", "tensor"])
-def test_checkpoint_that_is_no_dictionary_is_refused(go: Train, state: Path, value: object) -> None:
-    torch.save(value, state)
-    with pytest.raises(FileFormatError, match="state.pt: expected a checkpoint of schema"):
-        go()
-
-
-@pytest.mark.parametrize("key", ["step", "sums", "rows", "net", "optimizer"])
-def test_checkpoint_without_a_part_is_refused(go: Train, state: Path, key: str) -> None:
-    content = torch.load(state, weights_only=True)
-    del content[key]
-    torch.save(content, state)
-    with pytest.raises(FileFormatError, match="state.pt"):
-        go()
-
-
-class Bomb:
-    """Unpickling it makes a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
-        return open, (str(self.path), "w")
-
-
-@pytest.mark.parametrize("form", ["pickle", "torch"])
-def test_pickle_bomb_is_not_executed(go: Train, state: Path, tmp_path: Path, form: str) -> None:
-    bomb = Bomb(tmp_path / "exploded")
-    if form == "torch":
-        content = torch.load(state, weights_only=True)
-        torch.save({**content, "rows": bomb}, state)
-    else:
-        state.write_bytes(pickle.dumps(bomb))
-    with pytest.raises(FileFormatError, match="state.pt: unreadable checkpoint"):
-        go()
-    assert not bomb.path.exists()
-    with (tmp_path / "proof").open("wb") as file:  # the bomb itself is live
-        pickle.dump(Bomb(tmp_path / "proven"), file)
-    pickle.loads((tmp_path / "proof").read_bytes()).close()
-    assert (tmp_path / "proven").exists()
-
-
-def test_deleting_a_damaged_checkpoint_starts_over(go: Train, state: Path) -> None:
-    state.unlink()
-    watch = stop_at(1)
-    with pytest.raises(KeyboardInterrupt):
-        go(progress=watch)
-    assert watch.said == []
-
-
-def test_damaged_run_file_is_refused(go: Train, state: Path, run: Path) -> None:
-    (run / "run.json").write_text((run / "run.json").read_text()[:-20])
-    with pytest.raises(FileFormatError, match="run.json"):
-        go()
 
 
 # -- busy and full --------------------------------------------------------------------------
@@ -654,7 +465,7 @@ def test_second_process_is_turned_away(go: Train, run: Path) -> None:
         go(progress=stop_at(1))
 
 
-@pytest.mark.usefixtures("_save_every_step")
+@pytest.mark.usefixtures("save_every_step")
 def test_full_disk_keeps_the_checkpoint_before(
     go: Train, run: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

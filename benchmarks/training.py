@@ -1,0 +1,242 @@
+"""DεpS against what came before it, on glyphs, with one supernet: accuracy and cost.
+
+Trains every method of ``METHODS`` for every seed and evaluates the standard subnets, recalibrated,
+on the test set. It takes hours, so it resumes: a finished run's rows are appended to the CSV, an
+unfinished run goes on where it stopped. Then it prints, per method, the mean over seeds (and the
+range) of each subnet's accuracy, the mean Pareto and the cost::
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/training.py [--minutes 60] [--summary]
+"""
+
+import argparse
+import csv
+import itertools
+import statistics
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from figures import commit
+
+from ofa_deploy.data import DataSplits, load_data
+from ofa_deploy.space import get_space
+from ofa_deploy.supernet import cut, top1
+from ofa_deploy.train import (
+    DepsConfig,
+    TrainConfig,
+    forecast,
+    get_recipe,
+    load_supernet,
+    plan_for,
+    standard_archs,
+    train,
+)
+
+SPACE = get_space("mbv3-nano-32")
+RESULTS = Path(__file__).parent / "results" / "training.csv"
+COLUMNS = ("method", "seed", "subnet", "macs", "top1", "cost_macs", "seconds", "epochs", "commit")
+IMAGES = 8_000
+STEPS_PER_EPOCH = IMAGES // 64
+
+
+def cost(config: TrainConfig) -> float:
+    """Expected multiply-accumulates of a run."""
+    return forecast(config, SPACE, plan_for(config, SPACE, STEPS_PER_EPOCH)).macs
+
+
+def deps(share: float, *, warm_up: float = 145 / 270, ramp: bool = True) -> DepsConfig:
+    """DεpS with the whole epochs whose cost is nearest to a share of progressive shrinking's.
+
+    Args:
+        warm_up: the share of epochs before shrinking; the paper's is 145 of 270.
+    """
+    wanted = share * cost(get_recipe("progressive-glyphs").config)
+
+    def config(epochs: int) -> DepsConfig:
+        start = max(1, round(warm_up * epochs))
+        length = int(ramp)
+        return DepsConfig(epochs=epochs, ramp_end=start + length, ramp_epochs=length)
+
+    return min(map(config, range(6, 40)), key=lambda each: abs(cost(each) - wanted))
+
+
+def methods() -> dict[str, TrainConfig]:
+    """What is compared. Shares are of the cost of progressive shrinking."""
+    return {
+        "DεpS, 1/1.8": deps(1 / 1.8),
+        "progressive": get_recipe("progressive-glyphs").config,
+        "BigNAS": get_recipe("bignas-glyphs").config,
+        "CompOFA": get_recipe("compofa-glyphs").config,
+        "DεpS, 1/2.5": deps(1 / 2.5),
+        "DεpS, 1": deps(1),
+        "DεpS, 1/1.8, no ramp": deps(1 / 1.8, ramp=False),
+        "DεpS, 1/1.8, warm-up 25 %": deps(1 / 1.8, warm_up=0.25),
+        "DεpS, 1/1.8, warm-up 75 %": deps(1 / 1.8, warm_up=0.75),
+    }
+
+
+@dataclass(frozen=True)
+class Row:
+    """One subnet of one run."""
+
+    method: str
+    seed: int
+    subnet: str
+    macs: int
+    top1: float
+    cost_macs: int
+    seconds: float
+
+
+def finished() -> list[Row]:
+    """The rows there are."""
+    if not RESULTS.exists():
+        return []
+    with RESULTS.open() as file:
+        return [
+            Row(
+                row["method"],
+                int(row["seed"]),
+                row["subnet"],
+                int(row["macs"]),
+                float(row["top1"]),
+                int(row["cost_macs"]),
+                float(row["seconds"]),
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
+def append(rows: list[Row], epochs: int) -> None:
+    """Add a finished run's rows."""
+    fresh = not RESULTS.exists()
+    with RESULTS.open("a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if fresh:
+            writer.writerow(COLUMNS)
+        for row in rows:
+            values = [getattr(row, name) for name in COLUMNS[:7]]
+            writer.writerow([*values, epochs, commit()])
+
+
+def run(method: str, config: TrainConfig, seed: int, data: DataSplits, folder: Path) -> None:
+    """Train (or go on), evaluate, append."""
+    config = config.model_copy(update={"seed": seed})
+    spent = folder / "seconds"
+    before = float(spent.read_text()) if spent.exists() else 0.0
+    started = time.monotonic()
+    try:
+        train(config, SPACE, data, folder)
+    finally:
+        seconds = before + time.monotonic() - started
+        if folder.exists():
+            spent.write_text(f"{seconds:.1f}")
+    net, _ = load_supernet(folder)
+    calibration = data.calibration(config.calibration)
+    with (folder / "metrics.csv").open() as file:
+        *_, last = csv.DictReader(file)
+    rows = [
+        Row(
+            method,
+            seed,
+            name,
+            SPACE.cost(arch).macs,
+            top1(cut(net, arch, calibration), data.test, arch.resolution),
+            int(last["cost_macs"]),
+            round(seconds, 1),
+        )
+        for name, arch in standard_archs(SPACE).items()
+    ]
+    append(rows, int(last["epoch"]))
+    shown = "  ".join(f"{row.subnet} {row.top1:.2f}" for row in rows)
+    print(f"{method}, seed {seed}: {shown}; {seconds:.0f} s", flush=True)
+
+
+def mean_pareto(points: list[tuple[int, float]]) -> float:
+    """Area under accuracy over MACs, divided by the range of MACs."""
+    points = sorted(points)
+    area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in itertools.pairwise(points))
+    return area / (points[-1][0] - points[0][0])
+
+
+def summary(rows: list[Row]) -> None:
+    """Print means over seeds and draw them."""
+    names = list(standard_archs(SPACE))
+    by_run: dict[str, dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        by_run[row.method][row.seed].append(row)
+    width = max(map(len, by_run), default=6)
+    print(
+        f"{'method':<{width}}  seeds  " + "".join(f"{n:>16}" for n in names) + "     mean Pareto"
+        "     cost MACs   seconds"
+    )
+    for method, seeds in by_run.items():
+        cells = []
+        for name in names:
+            found = [row.top1 for run_ in seeds.values() for row in run_ if row.subnet == name]
+            cells.append(_spread(found))
+        areas = [mean_pareto([(r.macs, r.top1) for r in run_]) for run_ in seeds.values()]
+        spent = statistics.mean(run_[0].cost_macs for run_ in seeds.values())
+        seconds = statistics.mean(run_[0].seconds for run_ in seeds.values())
+        print(
+            f"{method:<{width}}  {len(seeds):>5}  "
+            + "".join(f"{cell:>16}" for cell in cells)
+            + f"{_spread(areas):>16}{spent:>14.3g}{seconds:>10.0f}"
+        )
+    _draw(by_run)
+
+
+def _spread(values: list[float]) -> str:
+    half = (max(values) - min(values)) / 2
+    return f"{statistics.mean(values):.2f} ± {half:.2f}"
+
+
+def _draw(by_run: dict[str, dict[int, list[Row]]]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    for method, seeds in by_run.items():
+        points: dict[int, list[float]] = defaultdict(list)
+        for run_ in seeds.values():
+            for row in run_:
+                points[row.macs].append(row.top1)
+        macs = sorted(points)
+        means = [statistics.mean(points[m]) for m in macs]
+        errors = [
+            [mean - min(points[m]) for m, mean in zip(macs, means, strict=True)],
+            [max(points[m]) - mean for m, mean in zip(macs, means, strict=True)],
+        ]
+        axes.errorbar([m / 1e6 for m in macs], means, errors, marker="o", capsize=2, label=method)
+    axes.set(xlabel="MMACs", ylabel="test top-1, %", title="glyphs, mbv3-nano-32")
+    axes.legend()
+    figure.savefig(RESULTS.with_suffix(".png"), dpi=120)
+
+
+def main() -> None:
+    """Train what is missing, then summarise."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=1e9, help="start no run after so many")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark-training"))
+    parser.add_argument("--summary", action="store_true", help="only summarise what is there")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    done = {(row.method, row.seed) for row in finished()}
+    if not arguments.summary:
+        data = load_data("glyphs", size=32)
+        torch.set_num_threads(2)
+        for seed in range(arguments.seeds):
+            for number, (method, config) in enumerate(methods().items()):
+                late = time.monotonic() - started > 60 * arguments.minutes
+                if (method, seed) not in done and not late:
+                    run(method, config, seed, data, arguments.runs / f"{number}-{seed}")
+    summary(finished())
+
+
+if __name__ == "__main__":
+    main()

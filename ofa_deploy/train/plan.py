@@ -1,0 +1,148 @@
+"""What a run does, step by step: phases, each with its rate, its subnets and their targets.
+
+A training method is nothing but a plan. The draws of a step depend on (seed, step) only, so they
+are the same on every rank and after a resume.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ofa_deploy.space import Arch, Population, SearchSpace
+
+__all__ = ["Opening", "Pass", "Phase", "Plan", "Rule", "draw"]
+
+Role = Literal["largest", "smallest", "random"]
+Target = Literal["labels", "teacher", "labels+frozen"]
+Start = Literal["freeze teacher", "sort channels", "restart optimizer"]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How many of the greatest choices random subnets may use, by sort of gene.
+
+    Attributes:
+        coupled: whether the n-th greatest depth of a stage goes with its n-th greatest expansion
+            ratio (CompOFA).
+    """
+
+    kernels: int = 99
+    depths: int = 99
+    expands: int = 99
+    coupled: bool = False
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One forward and backward of a step, before its subnet is drawn.
+
+    Attributes:
+        role: which subnet; the name under which its loss is reported.
+        weight: of its loss; a step sums the gradients of its passes.
+        target: hard ``labels``; the soft labels of the step's ``teacher`` (its first pass); or
+            both the labels and those of the ``frozen`` network.
+        dropout: whether dropout is on.
+        opening: what random subnets are drawn from.
+    """
+
+    role: Role
+    weight: float = 1.0
+    target: Target = "labels"
+    dropout: bool = False
+    opening: Opening = Opening()
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A ``Rule`` with its subnet."""
+
+    role: Role
+    arch: Arch
+    weight: float
+    target: Target
+    dropout: bool
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of a run.
+
+    Attributes:
+        steps: how many.
+        lr: learning rate by step of the phase.
+        rules: what each step of the phase trains.
+        start: what is done once, before its first step, in this order.
+    """
+
+    name: str
+    steps: int
+    lr: Callable[[int], float]
+    rules: Callable[[int], tuple[Rule, ...]]
+    start: tuple[Start, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All phases of a run, in order."""
+
+    phases: tuple[Phase, ...]
+
+    @property
+    def steps(self) -> int:
+        """All steps of the run."""
+        return sum(phase.steps for phase in self.phases)
+
+    def at(self, step: int) -> tuple[Phase, int]:
+        """The phase of a step, and the step's number within it."""
+        for phase in self.phases:
+            if step < phase.steps:
+                return phase, step
+            step -= phase.steps
+        raise IndexError("the run has no such step")
+
+    def first_step(self, phase: str) -> int:
+        """The step with which a phase begins; KeyError if the run has no such phase."""
+        first = 0
+        for each in self.phases:
+            if each.name == phase:
+                return first
+            first += each.steps
+        raise KeyError(phase)
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of a step."""
+        phase, local = self.at(step)
+        return phase.lr(local)
+
+    def rules_at(self, step: int) -> tuple[Rule, ...]:
+        """What a step trains, before its subnets are drawn."""
+        phase, local = self.at(step)
+        return phase.rules(local)
+
+    def passes(self, space: SearchSpace, step: int, seed: int) -> tuple[Pass, ...]:
+        """What a step trains."""
+        rng = np.random.default_rng([seed, step, 0xA2C4])
+        known = {"largest": space.largest, "smallest": space.smallest}
+        passes = []
+        for rule in self.rules_at(step):
+            arch = known.get(rule.role) or space.decode(draw(space, rng, 1, rule.opening))[0]
+            passes.append(Pass(rule.role, arch, rule.weight, rule.target, rule.dropout))
+        return tuple(passes)
+
+
+def draw(space: SearchSpace, rng: np.random.Generator, n: int, opening: Opening) -> Population:
+    """Random networks of what is open, each gene uniform; shape (n, genes)."""
+    limits = {"kernel": opening.kernels, "depth": opening.depths, "expand": opening.expands}
+    kinds = [gene.name.partition("[")[0] for gene in space.genes]
+    counts = np.minimum(space.num_choices, [limits.get(kind, 99) for kind in kinds])
+    closed = space.num_choices - counts
+    chosen = closed + rng.integers(0, counts, size=(n, len(kinds)))
+    if opening.coupled:
+        for column, gene in enumerate(space.genes):
+            depth = space.columns.get(f"depth[{gene.stage}]")
+            if gene.name.startswith("expand[") and depth is not None:
+                below = space.num_choices[depth] - 1 - chosen[:, depth]
+                chosen[:, column] = np.maximum(len(gene.choices) - 1 - below, 0)
+    return space.mask_inactive(chosen.astype(np.int8))

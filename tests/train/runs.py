@@ -1,0 +1,48 @@
+"""Runs that are watched and stopped, and what they must end with."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ofa_deploy.train import RunFile
+
+OUTPUTS = ("metrics.csv", "run.json", "supernet.safetensors")
+
+
+class Watch:
+    """Progress that calls back after every step with the number of steps taken."""
+
+    def __init__(self, after_step: Callable[[int], None]) -> None:
+        self.after_step = after_step
+        self.steps = 0
+        self.said: list[str] = []
+
+    @contextmanager
+    def task(self, description: str, total: int, *, done: int = 0) -> Iterator["Watch"]:
+        self.steps = done
+        yield self
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.steps += steps
+        self.after_step(self.steps)
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+def stop_at(step: int) -> Watch:
+    def interrupt(steps: int) -> None:
+        if steps == step:
+            raise KeyboardInterrupt
+
+    return Watch(interrupt)
+
+
+Train = Callable[..., RunFile]
+
+
+def assert_same_outcome(run: Path, finished: Path) -> None:
+    kept = {path.name for path in run.iterdir()} - {".lock", "events"}  # those bear times
+    assert kept == set(OUTPUTS)
+    for name in OUTPUTS:
+        assert (run / name).read_bytes() == (finished / name).read_bytes(), name

@@ -11,6 +11,7 @@ range) of each subnet's accuracy, the mean Pareto and the cost::
 import argparse
 import csv
 import itertools
+import json
 import statistics
 import time
 from collections import defaultdict
@@ -36,7 +37,18 @@ from ofa_deploy.train import (
 
 SPACE = get_space("mbv3-nano-32")
 RESULTS = Path(__file__).parent / "results" / "training.csv"
-COLUMNS = ("method", "seed", "subnet", "macs", "top1", "cost_macs", "seconds", "epochs", "commit")
+COLUMNS = (
+    "method",
+    "seed",
+    "subnet",
+    "macs",
+    "top1",
+    "cost_macs",
+    "seconds",
+    "cpu_seconds",
+    "epochs",
+    "commit",
+)
 IMAGES = 8_000
 STEPS_PER_EPOCH = IMAGES // 64
 
@@ -88,6 +100,7 @@ class Row:
     top1: float
     cost_macs: int
     seconds: float
+    cpu_seconds: float
 
 
 def finished() -> list[Row]:
@@ -104,6 +117,7 @@ def finished() -> list[Row]:
                 float(row["top1"]),
                 int(row["cost_macs"]),
                 float(row["seconds"]),
+                float(row["cpu_seconds"]),
             )
             for row in csv.DictReader(file)
         ]
@@ -117,22 +131,23 @@ def append(rows: list[Row], epochs: int) -> None:
         if fresh:
             writer.writerow(COLUMNS)
         for row in rows:
-            values = [getattr(row, name) for name in COLUMNS[:7]]
+            values = [getattr(row, name) for name in COLUMNS[:8]]
             writer.writerow([*values, epochs, commit()])
 
 
 def run(method: str, config: TrainConfig, seed: int, data: DataSplits, folder: Path) -> None:
     """Train (or go on), evaluate, append."""
     config = config.model_copy(update={"seed": seed})
-    spent = folder / "seconds"
-    before = float(spent.read_text()) if spent.exists() else 0.0
-    started = time.monotonic()
+    kept = folder / "seconds.json"
+    before = json.loads(kept.read_text()) if kept.exists() else [0.0, 0.0]
+    started = time.monotonic(), time.process_time()
     try:
         train(config, SPACE, data, folder)
     finally:
-        seconds = before + time.monotonic() - started
+        now = time.monotonic(), time.process_time()
+        spent = [b + n - s for b, n, s in zip(before, now, started, strict=True)]
         if folder.exists():
-            spent.write_text(f"{seconds:.1f}")
+            kept.write_text(json.dumps(spent))
     net, _ = load_supernet(folder)
     calibration = data.calibration(config.calibration)
     with (folder / "metrics.csv").open() as file:
@@ -145,13 +160,14 @@ def run(method: str, config: TrainConfig, seed: int, data: DataSplits, folder: P
             SPACE.cost(arch).macs,
             top1(cut(net, arch, calibration), data.test, arch.resolution),
             int(last["cost_macs"]),
-            round(seconds, 1),
+            round(spent[0], 1),
+            round(spent[1], 1),
         )
         for name, arch in standard_archs(SPACE).items()
     ]
     append(rows, int(last["epoch"]))
     shown = "  ".join(f"{row.subnet} {row.top1:.2f}" for row in rows)
-    print(f"{method}, seed {seed}: {shown}; {seconds:.0f} s", flush=True)
+    print(f"{method}, seed {seed}: {shown}; {spent[0]:.0f} s", flush=True)
 
 
 def mean_pareto(points: list[tuple[int, float]]) -> float:
@@ -170,7 +186,7 @@ def summary(rows: list[Row]) -> None:
     width = max(map(len, by_run), default=6)
     print(
         f"{'method':<{width}}  seeds  " + "".join(f"{n:>16}" for n in names) + "     mean Pareto"
-        "     cost MACs   seconds"
+        "     cost MACs     CPU s"
     )
     for method, seeds in by_run.items():
         cells = []
@@ -179,7 +195,7 @@ def summary(rows: list[Row]) -> None:
             cells.append(_spread(found))
         areas = [mean_pareto([(r.macs, r.top1) for r in run_]) for run_ in seeds.values()]
         spent = statistics.mean(run_[0].cost_macs for run_ in seeds.values())
-        seconds = statistics.mean(run_[0].seconds for run_ in seeds.values())
+        seconds = statistics.mean(run_[0].cpu_seconds for run_ in seeds.values())
         print(
             f"{method:<{width}}  {len(seeds):>5}  "
             + "".join(f"{cell:>16}" for cell in cells)

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import io
 import json
 import sys
 import time
@@ -20,6 +21,7 @@ __all__ = [
     "FormatOption",
     "OutputFormat",
     "QuietOption",
+    "csv_text",
     "emit",
     "guarded",
     "next_steps",
@@ -92,9 +94,7 @@ def emit(rows: Sequence[Mapping[str, Any]], how: OutputFormat, *, title: str = "
     if how is OutputFormat.json:
         print(json.dumps(list(rows), indent=1, ensure_ascii=False))
     elif how is OutputFormat.csv:
-        writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        print(csv_text(rows), end="")
     else:
         from rich.table import Table
 
@@ -110,6 +110,15 @@ def emit(rows: Sequence[Mapping[str, Any]], how: OutputFormat, *, title: str = "
         for row in rows:
             table.add_row(*(_escaped(_shown(value)) for value in row.values()))
         show_table(table)
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of plain values as CSV, with a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _shown(value: object) -> str:

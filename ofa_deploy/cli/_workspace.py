@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ofa_deploy.data import DataSplits
     from ofa_deploy.hardware import LatencyTable
     from ofa_deploy.predict import AccuracyModel
-    from ofa_deploy.train import Evaluator
+    from ofa_deploy.train import Evaluator, Ranks
 
 _BUSY = 0.15
 _LARGEST = 4096
@@ -77,13 +77,15 @@ def run_data(
     return load_data(data, size=size, skip_bad=skip_bad, progress=progress, **settings)
 
 
-def load_evaluator(run: Path, progress: Progress) -> "Evaluator":
+def load_evaluator(run: Path, progress: Progress, ranks: "Ranks | None" = None) -> "Evaluator":
     """A finished training run with its data."""
-    from ofa_deploy.train import Evaluator, RunFile
+    from ofa_deploy.train import ALONE, Evaluator, RunFile
 
     record = RunFile.load(run)
     return Evaluator.load(
-        run, run_data(record.data, record.data_options, record.search_space, progress)
+        run,
+        run_data(record.data, record.data_options, record.search_space, progress),
+        ranks or ALONE,
     )
 
 

@@ -1,7 +1,8 @@
 """``ofa-deploy evaluate``: accuracy of many subnets, and a model of it."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +10,7 @@ from ofa_deploy.cli._output import (
     FormatOption,
     OutputFormat,
     QuietOption,
+    csv_text,
     emit,
     guarded,
     next_steps,
@@ -16,6 +18,9 @@ from ofa_deploy.cli._output import (
     say,
     wrote,
 )
+
+if TYPE_CHECKING:
+    from ofa_deploy.space import Arch, SearchSpace
 
 __all__ = ["evaluate"]
 
@@ -32,27 +37,48 @@ def evaluate(
 
     They are judged on the validation split. Each subnet gets BN statistics of its own first.
     Finished ones are kept, so that an interrupted evaluation goes on, and one for more subnets
-    only adds the rest. Writes accuracy.onnx into the run folder, with its leave-one-out error.
+    only adds the rest. Writes evaluations.csv into the run folder, and accuracy.onnx, a model with
+    its leave-one-out error. Several processes share the work: torchrun --nproc-per-node 4 -m
+    ofa_deploy -- evaluate RUN.
     """
-    from ofa_deploy._files import exclusive
-    from ofa_deploy.cli._workspace import accuracy_model, load_evaluator
-    from ofa_deploy.train import RunFile
+    from contextlib import nullcontext
 
-    bars = progress(quiet)
+    from ofa_deploy._files import exclusive, write_text
+    from ofa_deploy.cli._workspace import accuracy_model, load_evaluator
+    from ofa_deploy.train import RunFile, joined
+
     RunFile.load(run)  # before the lock, which would make the folder
-    with exclusive(run):
-        evaluator = load_evaluator(run, bars)
+    with joined() as ranks, exclusive(run) if ranks.first else nullcontext():
+        bars = progress(quiet or not ranks.first)
+        evaluator = load_evaluator(run, bars, ranks)
         model, archs, top1 = accuracy_model(evaluator, subnets, seed, bars)
+        if not ranks.first:
+            return
         path = model.save(run / "accuracy.onnx")
-    space = evaluator.record.search_space
-    emit(
-        [
-            {"arch": str(arch), "macs": space.cost(arch).macs, "top1": value}
-            for arch, value in zip(archs, top1, strict=True)
-        ],
-        output,
-        title="validation top-1, percent",
-    )
+        rows = _rows(evaluator.record.search_space, archs, top1)
+        table = write_text(run / "evaluations.csv", csv_text(rows))
+    shown = [
+        {"arch": str(arch), "macs": row["macs"], "top1": row["top1"]}
+        for arch, row in zip(archs, rows, strict=True)
+    ]
+    emit(shown, output, title="validation top-1, percent")
     say(str(model), quiet=quiet)
+    wrote(table, quiet=quiet)
     wrote(path, quiet=quiet)
     next_steps(f"ofa-deploy profile --run {run}", quiet=quiet)
+
+
+def _rows(
+    space: "SearchSpace", archs: "Sequence[Arch]", top1: Sequence[float]
+) -> list[dict[str, object]]:
+    """One row a subnet: what it is, what it costs, how good it is."""
+    rows = []
+    for arch, value in zip(archs, top1, strict=True):
+        cost = space.cost(arch)
+        lists = {
+            name: " ".join(f"{v:g}" for v in getattr(arch, name))
+            for name in ("depths", "kernels", "expands", "widths")
+        }
+        costs = {"macs": cost.macs, "params": cost.params, "top1": value}
+        rows.append({"resolution": arch.resolution, **lists, **costs})
+    return rows

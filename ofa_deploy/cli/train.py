@@ -107,7 +107,7 @@ def train(
     same weights. It ends with an evaluation of the standard subnets.
 
     Checkpoints of once-for-all load with --init; add --epochs 0 to use them as they are.
-    Several processes: torchrun --nproc-per-node 4 -m ofa_deploy train ...
+    Several processes: torchrun --nproc-per-node 4 -m ofa_deploy -- train ...
     """
     from ofa_deploy.train import joined
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,6 +15,7 @@ from ofa_deploy.space import Arch
 from ofa_deploy.supernet import Subnet, SubnetFile, Supernet, cut, top1
 from ofa_deploy.train.checkpoint import RunFile, load_supernet
 from ofa_deploy.train.memory import keep_freed_memory
+from ofa_deploy.train.ranks import ALONE, Ranks
 
 __all__ = ["Evaluator"]
 
@@ -30,10 +32,14 @@ class Evaluator:
     net: Supernet
     record: RunFile
     data: DataSplits
+    ranks: Ranks = ALONE
 
     @classmethod
-    def load(cls, run: Path, data: DataSplits) -> "Evaluator":
+    def load(cls, run: Path, data: DataSplits, ranks: Ranks = ALONE) -> "Evaluator":
         """Load a finished run.
+
+        Args:
+            ranks: the processes that take part; each calls every method, and the first writes.
 
         Raises:
             MismatchError: if ``data`` is not what the supernet was trained on.
@@ -46,11 +52,13 @@ class Evaluator:
             )
         torch.set_num_threads(record.config.threads)
         keep_freed_memory()
-        return cls(run, net, record, data)
+        net.to(ranks.device)
+        return cls(run, net, record, data, ranks)
 
     def cut(self, arch: Arch) -> Subnet:
         """A recalibrated copy of one subnet."""
-        return cut(self.net, arch, self.data.calibration(self.record.config.calibration))
+        calibration = self.data.calibration(self.record.config.calibration)
+        return cut(self.net, arch, calibration, sharing=self.ranks)
 
     def validate(self, archs: Sequence[Arch], *, progress: Progress = SILENT) -> list[float]:
         """Top-1 of each subnet on the validation split, in percent.
@@ -62,7 +70,7 @@ class Evaluator:
             "data": self.record.data_digest,
             "calibration": self.record.config.calibration,
         }
-        journal = Journal(self.run / "evaluations.jsonl", identity)
+        journal = self._journal(identity)
         known = {Arch.from_dict(r["arch"]): float(r["top1"]) for r in journal.records}
         wanted = list(dict.fromkeys(archs))
         done = sum(arch in known for arch in wanted)
@@ -70,10 +78,23 @@ class Evaluator:
             for arch in wanted:
                 if arch in known:
                     continue
-                known[arch] = top1(self.cut(arch), self.data.validation, arch.resolution)
-                journal.append({"arch": arch.to_dict(), "top1": known[arch]})
+                found = self.cut(arch)
+                known[arch] = top1(found, self.data.validation, arch.resolution, sharing=self.ranks)
+                if self.ranks.first:
+                    journal.append({"arch": arch.to_dict(), "top1": known[arch]})
                 task.advance(note=f"{known[arch]:.1f} %")
         return [known[arch] for arch in archs]
+
+    def _journal(self, identity: dict[str, Any]) -> Journal:
+        """Finished evaluations: the same for every rank, before the first adds to them."""
+        path = self.run / "evaluations.jsonl"
+        if self.ranks.first:
+            journal = Journal(path, identity)
+        self.ranks.wait()
+        if not self.ranks.first:
+            journal = Journal(path, identity)
+        self.ranks.wait()
+        return journal
 
     def subnet_record(self, candidate: dict[str, object]) -> SubnetFile:
         """The file that describes a subnet cut from this run."""

@@ -1,10 +1,11 @@
 """Settings are checked where they are built."""
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from ofa_deploy.errors import InputError
-from ofa_deploy.train import DepsConfig
+from ofa_deploy.errors import InputError, UnknownNameError
+from ofa_deploy.train import METHODS, DepsConfig, ImportConfig, build_config
+from ofa_deploy.train.config import AnyConfig
 
 
 def test_defaults_are_valid_and_survive_json() -> None:
@@ -69,3 +70,52 @@ def test_phases_must_follow_one_another(epochs: int, ramp_end: int, ramp_epochs:
 def test_config_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         DepsConfig().lr = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "ramp_end", "ramp_epochs"), [(2, 1, 1), (8, 5, 1), (30, 18, 3), (270, 162, 27)]
+)
+def test_ramp_keeps_its_share_of_the_epochs(epochs: int, ramp_end: int, ramp_epochs: int) -> None:
+    config = DepsConfig.build(epochs=epochs)
+    assert (config.ramp_end, config.ramp_epochs) == (ramp_end, ramp_epochs)
+    given = DepsConfig.build(epochs=30, ramp_end=20)
+    assert (given.ramp_end, given.ramp_epochs) == (20, 3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_survives_json_under_its_name(method: str) -> None:
+    config = build_config(method, batch=7, precision="bf16")
+    assert (config.method, config.batch, config.precision) == (method, 7, "bf16")
+    any_config: TypeAdapter[AnyConfig] = TypeAdapter(AnyConfig)
+    found = any_config.validate_json(config.model_dump_json())
+    assert (type(found), found) == (type(config), config)
+    imported = ImportConfig(init_sha256="0" * 64)
+    assert any_config.validate_json(imported.model_dump_json()) == imported
+
+
+@pytest.mark.parametrize(
+    ("method", "setting", "value"),
+    [
+        ("bignas", "decay", 1.0),
+        ("bignas", "lr_floor", 0.0),
+        ("bignas", "ramp_end", 3),
+        ("progressive", "epochs", 3),
+        ("progressive", "teacher_epochs", -1),
+        ("progressive", "kernel_lr", 0.0),
+        ("compofa", "subnets", 0),
+        ("compofa", "kd_ratio", -1.0),
+        ("deps", "processes", 0),
+        ("deps", "divergence", "kl"),
+        ("deps", "optimizer", "adam"),
+        ("deps", "augment", "crop+crop"),
+        ("deps", "precision", "fp16"),
+    ],
+)
+def test_bad_setting_of_a_method_is_named(method: str, setting: str, value: object) -> None:
+    with pytest.raises(InputError, match=rf"^training settings: {setting}: [^\n]+$"):
+        build_config(method, **{setting: value})
+
+
+def test_unknown_method_is_refused_with_what_is_near() -> None:
+    with pytest.raises(UnknownNameError, match="method 'big-nas'.*bignas"):
+        build_config("big-nas")

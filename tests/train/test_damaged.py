@@ -1,6 +1,10 @@
-"""Damaged run folders are refused, and say how to go on."""
+"""Run folders that are damaged, busy or full are refused, and say how to go on."""
 
+import errno
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +13,7 @@ import pytest
 import torch
 
 from ofa_deploy.data import DataSplits
-from ofa_deploy.errors import FileFormatError
+from ofa_deploy.errors import BusyError, FileFormatError, StorageError
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.train import DepsConfig, train
 from tests.train.runs import Train, stop_at
@@ -148,3 +152,57 @@ def test_damaged_run_file_is_refused(go: Train, state: Path, run: Path) -> None:
     (run / "run.json").write_text((run / "run.json").read_text()[:-20])
     with pytest.raises(FileFormatError, match="run.json"):
         go()
+
+
+# -- busy and full --------------------------------------------------------------------------
+
+
+HOLDS = """
+import sys
+from ofa_deploy._files import exclusive
+
+with exclusive(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_second_process_is_turned_away(go: Train, run: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(run)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BusyError, match="another ofa-deploy is at work"):
+            go()
+        assert not (run / "run.json").exists()
+        holder.communicate("", timeout=30)
+    assert holder.returncode == 0
+    with pytest.raises(KeyboardInterrupt):
+        go(progress=stop_at(1))
+
+
+@pytest.mark.usefixtures("save_every_step")
+def test_full_disk_keeps_the_checkpoint_before(
+    go: Train, run: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+
+        def fill(steps: int) -> None:
+            if steps == 6:
+                patch.setattr(os, "fsync", full)
+
+        with pytest.raises(StorageError, match=r"state.pt: the disk is full; free some space"):
+            go(progress=Watch(fill))
+    assert not list(run.glob(".*.tmp"))
+    watch = Watch(lambda steps: None)
+    go(progress=watch)
+    assert watch.said == ["resuming training at step 6 of 12"]
+    assert_same_outcome(run, finished)

@@ -61,9 +61,9 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """One entry an evaluation that really takes place."""
     calls: list[object] = []
 
-    def counted(network: Any, *args: Any) -> float:
+    def counted(network: Any, *args: Any, **kwargs: Any) -> float:
         calls.append(network)
-        return top1(network, *args)
+        return top1(network, *args, **kwargs)
 
     monkeypatch.setattr(evaluation, "top1", counted)
     return calls

@@ -1,11 +1,9 @@
 """Runs that are cut short end as if they had not been, and damaged folders are refused."""
 
 import csv
-import errno
 import hashlib
 import json
 import math
-import os
 import shutil
 import signal
 import subprocess
@@ -21,10 +19,8 @@ import torch
 from ofa_deploy._files import write_model
 from ofa_deploy.data import DataSplits, ImageSet
 from ofa_deploy.errors import (
-    BusyError,
     InputError,
     MismatchError,
-    StorageError,
     TrainingDivergedError,
 )
 from ofa_deploy.space import SearchSpace
@@ -431,57 +427,3 @@ def test_diverged_run_keeps_the_last_good_checkpoint(
     with pytest.raises(KeyboardInterrupt):
         go(progress=watch)
     assert watch.said == ["resuming training at step 4 of 12"]
-
-
-# -- busy and full --------------------------------------------------------------------------
-
-
-HOLDS = """
-import sys
-from ofa_deploy._files import exclusive
-
-with exclusive(sys.argv[1]):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_second_process_is_turned_away(go: Train, run: Path) -> None:
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDS, str(run)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(BusyError, match="another ofa-deploy is at work"):
-            go()
-        assert not (run / "run.json").exists()
-        holder.communicate("", timeout=30)
-    assert holder.returncode == 0
-    with pytest.raises(KeyboardInterrupt):
-        go(progress=stop_at(1))
-
-
-@pytest.mark.usefixtures("save_every_step")
-def test_full_disk_keeps_the_checkpoint_before(
-    go: Train, run: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-
-        def fill(steps: int) -> None:
-            if steps == 6:
-                patch.setattr(os, "fsync", full)
-
-        with pytest.raises(StorageError, match=r"state.pt: the disk is full; free some space"):
-            go(progress=Watch(fill))
-    assert not list(run.glob(".*.tmp"))
-    watch = Watch(lambda steps: None)
-    go(progress=watch)
-    assert watch.said == ["resuming training at step 6 of 12"]
-    assert_same_outcome(run, finished)

@@ -24,7 +24,7 @@ class PhaseForecast:
     Attributes:
         lr: at its first, middle and last step.
         passes: such as ``largest + smallest + 2 random``.
-        weight: of the subnets' losses, at its first and last step.
+        weight: of its last pass's loss, at its first and last step; β in DεpS.
         macs: multiply-accumulates of the whole phase, forward and backward, expected.
     """
 

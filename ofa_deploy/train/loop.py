@@ -377,11 +377,11 @@ def _steps(trainer: Trainer, run: Path, identity: str, task: Task, events: Event
             if trainer.ranks.first:
                 trainer.write_metrics(run / "metrics.csv")
             note = f"{row['phase']}, top1 {row['top1_smallest']:.1f} to {row['top1_largest']:.1f} %"
-        if whole_epoch or time.monotonic() - last_saved > _CHECKPOINT_SECONDS:
-            if not _finite(trainer.net):
-                raise TrainingDivergedError("a weight is NaN or infinite")
-            if trainer.ranks.first:
-                save_state(run / "state.pt", identity, trainer.state_dict())
+        if whole_epoch and not _finite(trainer.net):  # where every rank looks
+            raise TrainingDivergedError("a weight is NaN or infinite")
+        late = time.monotonic() - last_saved > _CHECKPOINT_SECONDS
+        if (whole_epoch or late) and trainer.ranks.first and _finite(trainer.net):
+            save_state(run / "state.pt", identity, trainer.state_dict())
             last_saved = time.monotonic()
         epoch = trainer.step / trainer.steps_per_epoch
         task.advance(note=f"epoch {epoch:.1f}, loss {losses[0]:.2f} {note}")

@@ -142,7 +142,8 @@ def draw(space: SearchSpace, rng: np.random.Generator, n: int, opening: Opening)
     if opening.coupled:
         for column, gene in enumerate(space.genes):
             depth = space.columns.get(f"depth[{gene.stage}]")
-            if gene.name.startswith("expand[") and depth is not None:
-                below = space.num_choices[depth] - 1 - chosen[:, depth]
+            if gene.name.startswith("expand["):
+                most = space.num_choices[depth] - 1 if depth is not None else 0
+                below = most - chosen[:, depth] if depth is not None else np.zeros(n, int)
                 chosen[:, column] = np.maximum(len(gene.choices) - 1 - below, 0)
     return space.mask_inactive(chosen.astype(np.int8))

@@ -94,11 +94,16 @@ def joined() -> Iterator[Ranks]:
         rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         local = int(os.environ.get("LOCAL_RANK", rank))
     except (KeyError, ValueError):
-        raise InputError("RANK is set but WORLD_SIZE is not; start with torchrun") from None
+        raise InputError(
+            "RANK is set, but it or WORLD_SIZE is not a number; start with torchrun, or unset RANK"
+        ) from None
     device = torch.device("cuda", local) if gpu else torch.device("cpu")
     if gpu:
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if gpu else "gloo", rank=rank, world_size=count)
+    try:
+        dist.init_process_group("nccl" if gpu else "gloo", rank=rank, world_size=count)
+    except ValueError as error:
+        raise InputError(f"cannot join the other processes: {error}; use torchrun") from None
     try:
         yield Ranks(rank, count, device)
     finally:

@@ -2,7 +2,8 @@
 
 The settings of DεpS and of the baselines on ImageNet are the papers'; those of smaller data keep
 their proportions (shares of epochs, rate for the batch). Where a paper is silent the choice is
-ours: the batch and weight decay on CIFAR, and everything about glyphs.
+ours: the batch and weight decay on CIFAR, everything about glyphs and folders, and SGD at the same
+rate for BigNAS, whose RMSProp is ``--set optimizer=rmsprop`` with a rate of its own.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,6 +46,7 @@ class _Source:
     settings: Mapping[str, Any]
 
 
+_SHORT = 50
 _IMAGENET = "rrc+flip+autoaugment+jitter+erase"
 _CIFAR = {"batch": 128, "lr": 0.1, "augment": "crop+flip", "calibration": 2_000}
 _SOURCES = {
@@ -67,6 +69,8 @@ def _lengths(scale: float, *epochs: int) -> list[int]:
 
 def _deps(scale: float) -> dict[str, Any]:
     total, end, ramp = _lengths(scale, 270, 150, 5)
+    if total < _SHORT:  # an epoch is a large share: the shares of DepsConfig
+        return {"method": "deps", "epochs": total}
     return {"method": "deps", "epochs": total, "ramp_end": end, "ramp_epochs": ramp}
 
 

@@ -16,7 +16,7 @@ from ofa_deploy.data import DataSplits
 from ofa_deploy.errors import BusyError, FileFormatError, StorageError
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.train import DepsConfig, train
-from tests.train.runs import Train, stop_at
+from tests.train.runs import Train, Watch, assert_same_outcome, stop_at
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from ofa_deploy.data import DataSplits, ImageSet
 from ofa_deploy.errors import InputError
 from ofa_deploy.space import SearchSpace
-from ofa_deploy.train import ALONE, Ranks, RunFile, Trainer, joined, load_supernet
+from ofa_deploy.train import ALONE, Evaluator, Ranks, RunFile, Trainer, joined, load_supernet
 from tests.train.runs import OUTPUTS, assert_same_outcome
 from tests.train.two_ranks import KEPT, RUN, exact_config, single
 
@@ -228,6 +229,21 @@ def test_stopped_run_of_two_goes_on_to_the_same_bits(
     assert [found["stopped"] for found in runs] == [True, True]
     assert {tuple(found["said"]) for found in runs} == {("resuming training at step 6 of 12",)}
     assert_same_outcome(folder / "stopped", folder / "undisturbed")
+
+
+def test_two_processes_evaluate_together_and_one_keeps_it(
+    runs: list[dict[str, Any]], folder: Path, many: DataSplits, space: SearchSpace, tmp_path: Path
+) -> None:
+    lines = (folder / "undisturbed" / "evaluations.jsonl").read_text().splitlines()
+    assert len(lines) == 1 + 2  # whose they are, and one a subnet
+    first, second = (found["top1"] for found in runs)
+    assert first == second
+    assert first[0] == first[1]
+    run = tmp_path / "run"
+    shutil.copytree(folder / "undisturbed", run)
+    (run / "evaluations.jsonl").unlink()
+    alone = Evaluator.load(run, many).validate([space.smallest, space.largest])
+    assert first[0] == pytest.approx(alone, abs=1e-6)
 
 
 def test_ranks_draw_dropout_and_augmentation_apart(

@@ -18,7 +18,7 @@ from ofa_deploy.data import DataSplits, ImageSet
 from ofa_deploy.errors import TrainingDivergedError
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet, batches, cut, recalibrate, top1
-from ofa_deploy.train import DepsConfig, RunFile, Trainer, joined, loop, train
+from ofa_deploy.train import DepsConfig, Evaluator, RunFile, Trainer, joined, loop, train
 from ofa_deploy.train.ranks import ALONE, Ranks
 from tests.train.runs import stop_at
 
@@ -173,7 +173,9 @@ def whole_run(ranks: Ranks, space: SearchSpace, data: DataSplits, folder: Path) 
     watch = stop_at(99)
     again = train(config, space, data, folder / "stopped", ranks=ranks, progress=watch)
     assert again == RunFile.load(folder / "stopped")
+    evaluator = Evaluator.load(folder / "undisturbed", data, ranks)
     return {
+        "top1": [evaluator.validate([space.smallest, space.largest]) for _ in range(2)],
         "record": record.model_dump_json(by_alias=True),
         "stopped": stopped,
         "said": watch.said,

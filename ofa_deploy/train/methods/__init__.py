@@ -1,5 +1,6 @@
 """Training methods: each makes a plan from its config."""
 
+from ofa_deploy.errors import InputError
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.train.config import (
     BigNasConfig,
@@ -22,13 +23,19 @@ def plan_for(config: TrainConfig, space: SearchSpace, steps_per_epoch: int) -> P
 
     Args:
         steps_per_epoch: ``nB``.
+
+    Raises:
+        InputError: if it would have no step.
     """
     match config:
         case DepsConfig():
-            return deps_plan(config, steps_per_epoch)
+            plan = deps_plan(config, steps_per_epoch)
         case BigNasConfig():
-            return bignas_plan(config, steps_per_epoch)
+            plan = bignas_plan(config, steps_per_epoch)
         case ProgressiveConfig():
-            return progressive_plan(config, space, steps_per_epoch)
+            plan = progressive_plan(config, space, steps_per_epoch)
         case CompOfaConfig():
-            return compofa_plan(config, space, steps_per_epoch)
+            plan = compofa_plan(config, space, steps_per_epoch)
+    if not plan.steps:
+        raise InputError(f"method {config.method}: every phase has 0 epochs, nothing would train")
+    return plan

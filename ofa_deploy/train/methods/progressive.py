@@ -80,6 +80,7 @@ def opening_phase(
     start: tuple[Start, ...],
 ) -> Phase:
     """Subnets under a cosine of their own, after a warm-up that comes on top."""
+    warm_up = warm_up if steps else 0
     rate = warmed_up(lr, warm_up, lambda step: max(lr_min, cosine(lr, step, steps)))
     return Phase(name, steps + warm_up, rate, lambda _: rules, start)
 

@@ -2,8 +2,9 @@
 
 Trains every method of ``METHODS`` for every seed and evaluates the standard subnets, recalibrated,
 on the test set. It takes hours, so it resumes: a finished run's rows are appended to the CSV, an
-unfinished run goes on where it stopped. Then it prints, per method, the mean over seeds (and the
-range) of each subnet's accuracy, the mean Pareto and the cost::
+unfinished run goes on where it stopped. Then it prints, per method, the mean over seeds (and half
+the range) of each subnet's accuracy, the mean Pareto, and the cost in MACs and CPU seconds
+(``seconds`` in the CSV is by the clock, whatever else ran)::
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/training.py [--minutes 60] [--summary]
 """

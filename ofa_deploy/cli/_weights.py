@@ -9,6 +9,7 @@ from ofa_deploy.errors import InputError, MismatchError
 
 if TYPE_CHECKING:
     from ofa_deploy._progress import Progress
+    from ofa_deploy.predict import AccuracyModel
 
 __all__ = [
     "DataOption",
@@ -95,12 +96,15 @@ def _check_run(
         raise MismatchError(f"{run}: was made with {' and '.join(different)}; name another folder")
 
 
-def learn_accuracy(run: Path, seed: int, progress: "Progress") -> None:
+def learn_accuracy(
+    run: Path, seed: int, progress: "Progress", *, subnets: int = _SUBNETS
+) -> "AccuracyModel":
     """Evaluate random subnets of a run and keep an accuracy model there."""
     from ofa_deploy._files import exclusive
     from ofa_deploy.cli._workspace import accuracy_model, load_evaluator
 
     with exclusive(run):
         evaluator = load_evaluator(run, progress)
-        model, _, _ = accuracy_model(evaluator, _SUBNETS, seed, progress)
+        model, _, _ = accuracy_model(evaluator, subnets, seed, progress)
         model.save(run / "accuracy.onnx")
+    return model

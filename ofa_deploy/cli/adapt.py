@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ofa_deploy.cli._output import QuietOption, guarded, next_steps, progress, say, wrote
+from ofa_deploy.cli._weights import learn_accuracy
 
 __all__ = ["adapt"]
 
@@ -45,13 +46,7 @@ def adapt(
     DεpS fine-tune brings every subnet along. About thirty subnets are evaluated and an accuracy
     model is fitted, so that the run can be searched.
     """
-    from ofa_deploy._files import exclusive
-    from ofa_deploy.cli._workspace import (
-        accuracy_model,
-        load_evaluator,
-        run_data,
-        with_resolutions,
-    )
+    from ofa_deploy.cli._workspace import run_data, with_resolutions
     from ofa_deploy.data import full_name
     from ofa_deploy.space import get_space
     from ofa_deploy.train import DepsConfig, train
@@ -84,10 +79,7 @@ def adapt(
     record = train(config, chosen, splits, run, data_options=options, init=weights, progress=bars)
     small, large = record.validation_top1["smallest"], record.validation_top1["largest"]
     say(f"validation top-1: smallest {small:.1f} %, largest {large:.1f} %", quiet=quiet)
-    with exclusive(run):
-        model, _, _ = accuracy_model(load_evaluator(run, bars), subnets, seed, bars)
-        path = model.save(run / "accuracy.onnx")
-    say(str(model), quiet=quiet)
+    say(str(learn_accuracy(run, seed, bars, subnets=subnets)), quiet=quiet)
     wrote(run / "supernet.safetensors", quiet=quiet)
-    wrote(path, quiet=quiet)
+    wrote(run / "accuracy.onnx", quiet=quiet)
     next_steps(f"ofa-deploy profile --run {run}", quiet=quiet)

@@ -140,8 +140,8 @@ def train(
         "augment": augment,
         "calibration": calibration,
         "threads": threads,
-        "seed": seed,
-        "new_classifier": new_classifier,
+        "seed": seed or None,
+        "new_classifier": new_classifier or None,
     }
     with joined() as ranks:
         bars = progress(quiet or not ranks.first)

@@ -9,7 +9,7 @@ from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet, load_checkpoint, save_tensors
 from ofa_deploy.train.checkpoint import RunFile, claim_run
 from ofa_deploy.train.config import ImportConfig
-from ofa_deploy.train.loop import check_classes, training_versions
+from ofa_deploy.train.loop import check_classes
 
 __all__ = ["adopt"]
 
@@ -38,15 +38,7 @@ def adopt(
     config = ImportConfig(
         init_sha256=sha256_file(weights), calibration=calibration, threads=threads
     )
-    record = RunFile(
-        space=space.to_dict(),
-        config=config,
-        data=data.name,
-        data_digest=data.digest,
-        data_options=dict(data_options or {}),
-        classes=data.classes,
-        versions=training_versions(),
-    )
+    record = RunFile.begin(config, space, data, data_options)
     net = Supernet(space)
     if not (run / "run.json").exists():
         load_checkpoint(net, weights)  # before the folder appears

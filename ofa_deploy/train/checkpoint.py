@@ -7,6 +7,8 @@ was asked for and what came out.
 
 import io
 import zipfile
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ofa_deploy._files import digest, read_bytes, read_model, write_bytes, write_model
+from ofa_deploy.data import DataSplits
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet, channels_last, load_tensors, load_weights
@@ -44,6 +47,25 @@ class RunFile(BaseModel):
     def search_space(self) -> SearchSpace:
         """The space that was trained."""
         return SearchSpace.from_dict(self.space)
+
+    @classmethod
+    def begin(
+        cls,
+        config: AnyConfig,
+        space: SearchSpace,
+        data: DataSplits,
+        data_options: Mapping[str, int | None] | None,
+    ) -> "RunFile":
+        """What a run holds before it has weights; torch and numpy decide about every bit."""
+        return cls(
+            space=space.to_dict(),
+            config=config,
+            data=data.name,
+            data_digest=data.digest,
+            data_options=dict(data_options or {}),
+            classes=data.classes,
+            versions={name: version(name) for name in ("torch", "numpy")},
+        )
 
     @classmethod
     def load(cls, run: Path) -> "RunFile":

@@ -8,13 +8,12 @@ import numpy as np
 from ofa_deploy.cost import macs_model
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.train.config import TrainConfig
-from ofa_deploy.train.plan import Phase, Plan
+from ofa_deploy.train.plan import FORWARD_AND_BACKWARD, Phase, Plan
 
 __all__ = ["Forecast", "PhaseForecast", "forecast"]
 
 _SAMPLES = 64
 _BYTES = 4
-_FORWARD_AND_BACKWARD = 3
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def _phase(
         for step in steps
     ]
     teacher = model.predict([space.largest]).sum() if taught else 0.0
-    macs = images * phase.steps * (_FORWARD_AND_BACKWARD * float(np.mean(per_step)) + teacher)
+    macs = images * phase.steps * (FORWARD_AND_BACKWARD * float(np.mean(per_step)) + teacher)
     rules = [phase.rules(step) for step in (0, phase.steps - 1)]
     counts = Counter(rule.role for rule in rules[0])
     return PhaseForecast(

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +38,15 @@ from ofa_deploy.train.config import TrainConfig
 from ofa_deploy.train.events import EventLog
 from ofa_deploy.train.memory import keep_freed_memory
 from ofa_deploy.train.methods import plan_for
-from ofa_deploy.train.plan import Pass, Phase, Rule
+from ofa_deploy.train.plan import FORWARD_AND_BACKWARD, Pass, Phase, Rule
 from ofa_deploy.train.ranks import ALONE, Ranks
 from ofa_deploy.train.step import build_optimizer, train_step
 
-__all__ = ["Trainer", "check_classes", "train", "training_versions"]
+__all__ = ["Trainer", "check_classes", "train"]
 
 _CHECKPOINT_SECONDS = 60
 _EVENT_STEPS = 10
 _ROLES = ("largest", "smallest", "random")
-_PASSES_OF_A_BACKWARD = 2  # it costs about two forward passes
 
 
 @dataclass
@@ -152,7 +150,7 @@ class Trainer:
         images = self.config.batch * self.config.processes
         trained = self.macs.predict([each.arch for each in passes]).sum()
         taught = self.macs.predict([self.space.largest]).sum() if self.frozen is not None else 0
-        return int(images * ((1 + _PASSES_OF_A_BACKWARD) * trained + taught))
+        return int(images * (FORWARD_AND_BACKWARD * trained + taught))
 
     def _batch(self) -> tuple[torch.Tensor, torch.Tensor]:
         """This rank's part of the step's images: the ranks share one permutation an epoch."""
@@ -277,15 +275,7 @@ def train(
     """
     if init is not None:
         config = config.model_copy(update={"init_sha256": sha256_file(init)})
-    record = RunFile(
-        space=space.to_dict(),
-        config=config,
-        data=data.name,
-        data_digest=data.digest,
-        data_options=dict(data_options or {}),
-        classes=data.classes,
-        versions=training_versions(),
-    )
+    record = RunFile.begin(config, space, data, data_options)
     _check_fit(config, space, data)
     if config.processes != ranks.count:
         raise InputError(f"settings for {config.processes} processes, found {ranks.count}")
@@ -319,11 +309,6 @@ def train(
 
 def _load_init(net: Supernet, init: Path, config: TrainConfig) -> None:
     load_checkpoint(net, init, new_classifier=config.new_classifier, seed=config.seed)
-
-
-def training_versions() -> dict[str, str]:
-    """The packages whose versions decide about every bit."""
-    return {name: version(name) for name in ("torch", "numpy")}
 
 
 def _check_fit(config: TrainConfig, space: SearchSpace, data: DataSplits) -> None:

@@ -12,7 +12,9 @@ import numpy as np
 
 from ofa_deploy.space import Arch, Population, SearchSpace
 
-__all__ = ["Opening", "Pass", "Phase", "Plan", "Rule", "draw"]
+__all__ = ["FORWARD_AND_BACKWARD", "Opening", "Pass", "Phase", "Plan", "Rule", "draw"]
+
+FORWARD_AND_BACKWARD = 3  # forward passes that both cost: a backward pass is about two
 
 Role = Literal["largest", "smallest", "random"]
 Target = Literal["labels", "teacher", "labels+frozen"]

@@ -40,7 +40,7 @@ def test_dry_run_tells_the_plan_and_spends_nothing(cli: Callable[..., Any]) -> N
 
 
 def test_settings_override_each_other(cli: Callable[..., Any]) -> None:
-    Path("mine.toml").write_text("lr = 0.5\nlabel_smoothing = 0.2\ndropout = 0.3\n")
+    Path("mine.toml").write_text("lr = 0.5\nlabel_smoothing = 0.2\ndropout = 0.3\nseed = 7\n")
     done = cli(
         *("train", "deps-glyphs", "--config", "mine.toml", "--lr", 0.25, "--set", "dropout=0.0"),
         *("--set", "augment=flip", "--epochs", 2, "--run", "r", *SMALL, "--quiet"),
@@ -48,8 +48,8 @@ def test_settings_override_each_other(cli: Callable[..., Any]) -> None:
     assert done.code == 0, done.stderr
     assert done.stderr == ""
     config = json.loads(Path("r/run.json").read_text())["config"]
-    found = [config[k] for k in ("lr", "label_smoothing", "dropout", "augment", "epochs")]
-    assert found == [0.25, 0.2, 0.0, "flip", 2]
+    found = [config[k] for k in ("lr", "label_smoothing", "dropout", "augment", "epochs", "seed")]
+    assert found == [0.25, 0.2, 0.0, "flip", 2, 7]
 
 
 def test_rate_is_scaled_with_the_images_a_step(cli: Callable[..., Any]) -> None:

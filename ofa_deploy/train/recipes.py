@@ -120,8 +120,11 @@ def recipe_names() -> tuple[str, ...]:
     return tuple(f"{method}-{data}" for method in _METHODS for data in _SOURCES)
 
 
-def get_recipe(name: str) -> Recipe:
+def get_recipe(name: str, *, scale: float = 1.0) -> Recipe:
     """The recipe of that name.
+
+    Args:
+        scale: all its lengths are this many times the recipe's.
 
     Raises:
         UnknownNameError: listing the nearest names.
@@ -130,6 +133,6 @@ def get_recipe(name: str) -> Recipe:
         raise UnknownNameError("recipe", name, recipe_names(), hint="it is METHOD-DATA")
     method, _, data = name.partition("-")
     source = _SOURCES[data]
-    settings = {**source.settings, **_METHODS[method](source.scale)}
+    settings = {**source.settings, **_METHODS[method](scale * source.scale)}
     config = build_config(settings.pop("method"), **settings)
     return Recipe(name, source.space, source.data, config, source.images_a_step)

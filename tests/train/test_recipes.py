@@ -106,6 +106,13 @@ def test_quickstart_settings_are_the_defaults() -> None:
     assert config.ramp_end - config.ramp_epochs >= config.epochs // 3
 
 
+def test_scale_lengthens_every_phase() -> None:
+    short, long = (get_recipe("progressive-glyphs", scale=s).config for s in (1.0, 3.0))
+    assert isinstance(short, ProgressiveConfig) and isinstance(long, ProgressiveConfig)
+    assert (short.teacher_epochs, long.teacher_epochs) == (5, 16)
+    assert (short.expand_epochs, long.expand_epochs) == ((1, 4), (2, 11))
+
+
 @pytest.mark.parametrize(
     ("name", "near"),
     [("deps-cifar", "deps-cifar10"), ("ofa-imagenet", "METHOD-DATA"), ("", "METHOD-DATA")],

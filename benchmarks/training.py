@@ -12,6 +12,7 @@ A run takes one thread: start it once for every core.
 """
 
 import argparse
+import bisect
 import contextlib
 import csv
 import itertools
@@ -85,7 +86,8 @@ def deps(
         length = int(ramp)
         return DepsConfig(epochs=epochs, ramp_end=start + length, ramp_epochs=length)
 
-    return min(map(config, range(6, 80)), key=lambda each: abs(cost(each) - wanted))
+    after = bisect.bisect(range(80), wanted, lo=7, key=lambda epochs: cost(config(epochs)))
+    return min(config(after - 1), config(after), key=lambda each: abs(cost(each) - wanted))
 
 
 def methods() -> dict[str, TrainConfig]:

@@ -21,6 +21,7 @@ __all__ = [
     "FormatOption",
     "OutputFormat",
     "QuietOption",
+    "WorkersOption",
     "csv_text",
     "emit",
     "guarded",
@@ -53,6 +54,15 @@ FormatOption = Annotated[
 ]
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress or messages, only the result and errors.")
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=256,
+        help="Processes that prepare images ahead of training; default: none on a CPU, up to 8 for "
+        "a GPU. The outcome is the same.",
+    ),
 ]
 
 

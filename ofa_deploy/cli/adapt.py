@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from ofa_deploy.cli._output import QuietOption, guarded, next_steps, progress, say, wrote
+from ofa_deploy.cli._output import (
+    QuietOption,
+    WorkersOption,
+    guarded,
+    next_steps,
+    progress,
+    say,
+    wrote,
+)
 from ofa_deploy.cli._weights import learn_accuracy
 
 __all__ = ["adapt"]
@@ -37,6 +45,7 @@ def adapt(
     ] = False,
     calibration: Annotated[int, typer.Option(help="Training images for BN statistics.")] = 1_000,
     threads: Annotated[int, typer.Option(help="Threads of this process.")] = 2,
+    workers: WorkersOption = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same weights.")] = 0,
     quiet: QuietOption = False,
 ) -> None:
@@ -76,7 +85,16 @@ def adapt(
     name = full_name(data)
     splits = run_data(name, options, chosen, bars)
     chosen = chosen.with_classes(len(splits.classes))
-    record = train(config, chosen, splits, run, data_options=options, init=weights, progress=bars)
+    record = train(
+        config,
+        chosen,
+        splits,
+        run,
+        data_options=options,
+        init=weights,
+        workers=workers,
+        progress=bars,
+    )
     small, large = record.validation_top1["smallest"], record.validation_top1["largest"]
     say(f"validation top-1: smallest {small:.1f} %, largest {large:.1f} %", quiet=quiet)
     say(str(learn_accuracy(run, seed, bars, subnets=subnets)), quiet=quiet)

@@ -8,6 +8,7 @@ import typer
 from ofa_deploy.cli._output import (
     OutputFormat,
     QuietOption,
+    WorkersOption,
     emit,
     guarded,
     next_steps,
@@ -95,6 +96,7 @@ def train(
         int | None, typer.Option(help="Training images for BN statistics before an evaluation.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of each process.")] = None,
+    workers: WorkersOption = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same weights.")] = 0,
     quiet: QuietOption = False,
 ) -> None:
@@ -154,7 +156,7 @@ def train(
         elif init is not None and epochs == 0:
             _adopt(init, space_, splits, run, settings, options, quiet=quiet)
         else:
-            _train(settings, space_, splits, run, options, init, ranks, quiet=quiet)
+            _train(settings, space_, splits, run, options, init, ranks, workers, quiet=quiet)
 
 
 def _list_recipes() -> None:
@@ -309,6 +311,7 @@ def _train(
     options: dict[str, int | None],
     init: Path | None,
     ranks: "Ranks",
+    workers: int | None,
     *,
     quiet: bool,
 ) -> None:
@@ -318,7 +321,15 @@ def _train(
 
     bars = progress(quiet or not ranks.first)
     record = train_supernet(
-        config, space, data, run, data_options=options, init=init, ranks=ranks, progress=bars
+        config,
+        space,
+        data,
+        run,
+        data_options=options,
+        init=init,
+        ranks=ranks,
+        workers=workers,
+        progress=bars,
     )
     if not ranks.first:
         return

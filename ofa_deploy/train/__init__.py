@@ -14,13 +14,14 @@ from ofa_deploy.train.config import (
 )
 from ofa_deploy.train.evaluation import Evaluator
 from ofa_deploy.train.forecast import Forecast, forecast
-from ofa_deploy.train.loop import Trainer, train
+from ofa_deploy.train.loop import train
 from ofa_deploy.train.methods import plan_for
 from ofa_deploy.train.plan import Opening, Pass, Phase, Plan, Rule
 from ofa_deploy.train.ranks import ALONE, Ranks, joined
 from ofa_deploy.train.recipes import Recipe, get_recipe, recipe_names
 from ofa_deploy.train.standard import standard_archs
 from ofa_deploy.train.step import build_optimizer, train_step
+from ofa_deploy.train.trainer import Trainer
 
 __all__ = [
     "ALONE",

@@ -9,7 +9,7 @@ from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet, load_checkpoint, save_tensors
 from ofa_deploy.train.checkpoint import RunFile, claim_run
 from ofa_deploy.train.config import ImportConfig
-from ofa_deploy.train.loop import check_classes
+from ofa_deploy.train.trainer import check_classes
 
 __all__ = ["adopt"]
 

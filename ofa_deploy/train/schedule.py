@@ -12,5 +12,5 @@ def cosine(lr: float, step: int, steps: int) -> float:
 
 
 def warmed_up(lr: float, steps: int, then: Callable[[int], float]) -> Callable[[int], float]:
-    """A rate that climbs linearly from 0 to ``lr`` in ``steps``, and goes on as ``then``."""
-    return lambda step: lr * step / steps if step < steps else then(step - steps)
+    """A rate that climbs linearly to ``lr`` in ``steps``, and goes on as ``then``."""
+    return lambda step: lr * (step + 1) / steps if step < steps else then(step - steps)

@@ -19,7 +19,9 @@ from ofa_deploy.train import (
     TrainConfig,
     Trainer,
     forecast,
-    loop,
+)
+from ofa_deploy.train import (
+    trainer as trainer_module,
 )
 
 CONFIGS = (
@@ -47,7 +49,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*args: Any, **_: object) -> list[float]:
         return [0.0] * len(args[4])
 
-    monkeypatch.setattr(loop, "train_step", none)
+    monkeypatch.setattr(trainer_module, "train_step", none)
 
 
 def spent(trainer: Trainer) -> dict[str, int]:

@@ -21,7 +21,7 @@ from ofa_deploy.train import (
     build_config,
     plan_for,
 )
-from ofa_deploy.train.loop import _zero_gamma
+from ofa_deploy.train.trainer import _zero_gamma
 
 OFA = get_space("ofa-mbv3-w1.0")  # kernels 3, 5, 7; depths 2, 3, 4; ratios 3, 4, 6
 PER_EPOCH = 10
@@ -123,7 +123,8 @@ def test_each_phase_has_a_cosine_of_its_own(
 ) -> None:
     phase = phase_of(progressive, name)
     rates = [phase.lr(step) for step in range(phase.steps)]
-    rising = [2.6 * share * step / (warm_up * PER_EPOCH) for step in range(warm_up * PER_EPOCH)]
+    warming = warm_up * PER_EPOCH
+    rising = [2.6 * share * step / warming for step in range(1, warming + 1)]
     steps = epochs * PER_EPOCH
     falling = [1.3 * share * (1 + math.cos(math.pi * step / steps)) for step in range(steps)]
     assert rates == pytest.approx([*rising, *falling], rel=1e-9)
@@ -210,8 +211,8 @@ def test_phases_of_compofa(compofa: Plan) -> None:
         ("compound 2", 125, start),
     ]
     assert compofa.steps == 330 * PER_EPOCH
-    rates = [phase_of(compofa, "compound 2").lr(step) for step in (0, 25, 50, 650)]
-    assert rates == pytest.approx([0, 0.117, 0.234, 0.117], rel=1e-9)
+    rates = [phase_of(compofa, "compound 2").lr(step) for step in (24, 49, 50, 650)]
+    assert rates == pytest.approx([0.117, 0.234, 0.234, 0.117], rel=1e-9)
 
 
 @pytest.mark.parametrize(

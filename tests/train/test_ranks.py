@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from ofa_deploy.data import DataSplits, ImageSet
 from ofa_deploy.errors import InputError
 from ofa_deploy.space import SearchSpace
-from ofa_deploy.train import ALONE, Evaluator, Ranks, RunFile, Trainer, joined, load_supernet
+from ofa_deploy.train import ALONE, Evaluator, Ranks, RunFile, joined, load_supernet
+from ofa_deploy.train.batches import Batches, draw_seed
 from tests.train.runs import OUTPUTS, assert_same_outcome
 from tests.train.two_ranks import KEPT, RUN, exact_config, single
 
@@ -250,11 +251,11 @@ def test_ranks_draw_dropout_and_augmentation_apart(
     small_space: SearchSpace, data: DataSplits
 ) -> None:
     config = exact_config(Ranks(0, 2)).model_copy(update={"augment": "crop+flip"})
-    trainers = [Trainer(small_space, config, data, Ranks(rank, 2)) for rank in range(2)]
-    assert len({trainer._seed("dropout") for trainer in trainers}) == 2
+    both = [Ranks(rank, 2) for rank in range(2)]
+    assert len({draw_seed(config, 3, "dropout", ranks) for ranks in both}) == 2
     # The same images on both: what differs is how they are varied.
     same = replace(data, train=data.train.take([7] * 100))
-    varied = [Trainer(small_space, config, same, Ranks(rank, 2))._batch()[0] for rank in range(2)]
+    varied = [Batches(config, same.train, 16, ranks).at(0)[0] for ranks in both]
     assert not torch.equal(varied[0], varied[1])
 
 

@@ -26,6 +26,7 @@ from ofa_deploy.errors import (
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet, save_tensors
 from ofa_deploy.train import DepsConfig, RunFile, Trainer, load_supernet, loop, train_step
+from ofa_deploy.train import trainer as trainer_module
 from tests.train.runs import OUTPUTS, Train, Watch, assert_same_outcome, stop_at
 
 # -- an undisturbed run ---------------------------------------------------------------------
@@ -101,7 +102,7 @@ def test_finished_run_returns_at_once(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("a finished run was trained again")
 
-    monkeypatch.setattr(loop, "train_step", never)
+    monkeypatch.setattr(trainer_module, "train_step", never)
     monkeypatch.setattr(loop, "Trainer", never)
     assert go() == RunFile.load(finished)
     assert_same_outcome(run, finished)
@@ -158,7 +159,7 @@ def test_interrupt_within_a_step(
             raise KeyboardInterrupt  # the weights have moved, the step is not counted
         return losses
 
-    monkeypatch.setattr(loop, "train_step", interrupted)
+    monkeypatch.setattr(trainer_module, "train_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         go()
     go()
@@ -173,7 +174,7 @@ def test_interrupt_while_an_epoch_is_evaluated(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "top1", interrupted)
+        patch.setattr(trainer_module, "top1", interrupted)
         with pytest.raises(KeyboardInterrupt):
             go()
     go()
@@ -311,7 +312,7 @@ def test_momentum_moves_with_the_channels(
             if "momentum_buffer" in (state := trainer.optimizer.state[weight]):
                 state["momentum_buffer"].copy_(7 * weight + 1)
     before = {name: p.detach().clone() for name, p in trainer.net.named_parameters()}
-    monkeypatch.setattr(loop, "train_step", lambda *_, **__: [0.0] * 3)
+    monkeypatch.setattr(trainer_module, "train_step", lambda *_, **__: [0.0] * 3)
     trainer.advance()
     moved = []
     for name, weight in trainer.net.named_parameters():
@@ -416,7 +417,7 @@ def test_diverged_run_keeps_the_last_good_checkpoint(
         return train_step(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "train_step", diverging)
+        patch.setattr(trainer_module, "train_step", diverging)
         with pytest.raises(TrainingDivergedError) as caught:
             go()
     assert str(caught.value) == (

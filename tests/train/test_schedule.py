@@ -161,5 +161,5 @@ def test_ramp_from_the_first_step_has_no_warm_up() -> None:
 def test_cosine_and_warm_up() -> None:
     assert [cosine(0.4, step, 4) for step in (0, 2, 4)] == pytest.approx([0.4, 0.2, 0])
     rate = warmed_up(0.4, 4, lambda step: 100.0 + step)
-    assert [rate(step) for step in range(6)] == pytest.approx([0, 0.1, 0.2, 0.3, 100, 101])
+    assert [rate(step) for step in range(6)] == pytest.approx([0.1, 0.2, 0.3, 0.4, 100, 101])
     assert warmed_up(0.4, 0, lambda step: 7.0 + step)(0) == 7

@@ -6,6 +6,7 @@ What it finds goes to FOLDER/RANK.pt.
 import copy
 import json
 import sys
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from ofa_deploy.errors import TrainingDivergedError
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet, batches, cut, recalibrate, top1
 from ofa_deploy.train import DepsConfig, Evaluator, RunFile, Trainer, joined, loop, train
+from ofa_deploy.train import trainer as trainer_module
+from ofa_deploy.train.batches import Batches
 from ofa_deploy.train.ranks import ALONE, Ranks
 from tests.train.runs import stop_at
 
@@ -38,19 +41,31 @@ def read(folder: Path) -> tuple[SearchSpace, DataSplits]:
     return SearchSpace.from_dict(given["space"]), DataSplits("quarters", *parts)
 
 
+@dataclass(frozen=True)
+class Doubles(Batches):
+    """The same images in double precision, one pixel not a number if poisoned."""
+
+    poisoned: bool = False
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        images, labels = super().at(step)
+        if self.poisoned:
+            images[0, 0, 0, 0] = torch.nan
+        return images.double(), labels
+
+
 class Exact(Trainer):
     """In double precision, with BN in eval mode: then a step does not depend on who sees what."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.net.double().eval()
-        self.poisoned = False
+        self.batches = Doubles(**{f.name: getattr(self.batches, f.name) for f in fields(Batches)})
 
-    def _batch(self) -> tuple[Tensor, Tensor]:
-        images, labels = super()._batch()
-        if self.poisoned:
-            images[0, 0, 0, 0] = torch.nan
-        return images.double(), labels
+    def poison(self) -> None:
+        """Put a NaN into the images of the steps to come."""
+        self.batches = replace(self.batches, poisoned=True)
+        self._stream = None
 
 
 def exact_config(ranks: Ranks) -> DepsConfig:
@@ -74,7 +89,7 @@ def exact(ranks: Ranks, space: SearchSpace, data: DataSplits) -> dict[str, Any]:
     trainer = Exact(space, exact_config(ranks), data, ranks)
     gradients, losses, archs, images = {}, [], [], []
     for step in range(KEPT[-1] + 1):
-        images.append(trainer._batch()[0].sum((1, 2, 3)))
+        images.append(trainer.batches.at(step)[0].sum((1, 2, 3)))
         archs.append([str(each.arch) for each in trainer.plan.passes(space, step, 3)])
         losses.append(trainer.advance())
         if step in KEPT:
@@ -133,7 +148,8 @@ def diverged(ranks: Ranks, space: SearchSpace, data: DataSplits) -> dict[str, An
     trainer = Exact(space, exact_config(ranks), data, ranks)
     trainer.advance()
     before = copy.deepcopy(trainer.net.state_dict())
-    trainer.poisoned = ranks.rank == ranks.count - 1
+    if ranks.rank == ranks.count - 1:
+        trainer.poison()
     message = ""
     try:
         trainer.advance()
@@ -161,8 +177,9 @@ def whole_run(ranks: Ranks, space: SearchSpace, data: DataSplits, folder: Path) 
     assert dist.get_world_size() == 2
     config = exact_config(ranks).model_copy(update=RUN)
     if not ranks.first:
-        for name in ("save_state", "save_tensors", "write_model", "write_text"):
+        for name in ("save_state", "save_tensors", "write_model"):
             setattr(loop, name, never)
+        trainer_module.write_text = never
     record = train(config, space, data, folder / "undisturbed", ranks=ranks)
     loop._CHECKPOINT_SECONDS = -1
     stopped = False

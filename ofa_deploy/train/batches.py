@@ -1,0 +1,87 @@
+"""Batches of training images: which, how varied, in this process or in workers beside it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ofa_deploy._files import digest
+from ofa_deploy.data import Images
+from ofa_deploy.errors import OfaDeployError
+from ofa_deploy.supernet import standardised, to_tensor
+from ofa_deploy.train.augment import Augmentation
+from ofa_deploy.train.config import TrainConfig
+from ofa_deploy.train.ranks import ALONE, Ranks
+
+__all__ = ["Batches", "draw_seed"]
+
+Batch = tuple[Tensor, Tensor]
+
+
+def draw_seed(config: TrainConfig, step: int, purpose: str, ranks: Ranks = ALONE) -> int:
+    """The seed of what a rank draws in a step, for one purpose."""
+    rank = [ranks.rank] if ranks.rank else []
+    return int(digest([config.seed, step, purpose, *rank])[:12], 16)
+
+
+@dataclass(frozen=True)
+class Batches(Dataset[Batch | OfaDeployError]):
+    """A rank's batch of every step; it depends on (seed, step) only.
+
+    The ranks share one permutation of the images an epoch; what does not fill a step is left out.
+    """
+
+    config: TrainConfig
+    images: Images
+    resolution: int
+    ranks: Ranks = ALONE
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole steps in one pass over the images."""
+        return len(self.images) // (self.config.batch * self.config.processes)
+
+    def at(self, step: int) -> Batch:
+        """Images, float32, shape (batch, 3, resolution, resolution), and int64 labels."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng([self.config.seed, epoch, 0x0DE7]).permutation(
+            len(self.images)
+        )
+        start = (position * self.config.processes + self.ranks.rank) * self.config.batch
+        chosen = order[start : start + self.config.batch]
+        images = self.images.batch(chosen)
+        labels = torch.from_numpy(self.images.labels[chosen])
+        augmentation = Augmentation.parse(self.config.augment)
+        if not augmentation.names:
+            return to_tensor(images, self.resolution), labels
+        varied = augmentation.apply(images, draw_seed(self.config, step, "augment", self.ranks))
+        return standardised(varied, self.resolution), labels
+
+    def __getitem__(self, step: int) -> Batch | OfaDeployError:
+        try:
+            return self.at(step)
+        except OfaDeployError as error:  # a loader would wrap it into its own traceback
+            return error
+
+    def stream(self, first: int, stop: int, workers: int = 0) -> Iterator[Batch]:
+        """The batches of the steps from ``first`` to ``stop``, in order.
+
+        Args:
+            workers: processes that make batches ahead of the step; 0 makes them here.
+
+        Raises:
+            OfaDeployError: what a worker met, such as an image that cannot be read.
+        """
+        loader = DataLoader(
+            self,
+            batch_size=None,
+            sampler=range(first, stop),
+            num_workers=workers,
+        )
+        for batch in loader:
+            if isinstance(batch, OfaDeployError):
+                raise batch
+            yield batch

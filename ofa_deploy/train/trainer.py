@@ -1,0 +1,234 @@
+"""The state of a training run between two steps, and what moves it on."""
+
+import copy
+import csv
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ofa_deploy._files import write_text
+from ofa_deploy.cost import macs_model
+from ofa_deploy.data import DataSplits
+from ofa_deploy.errors import InputError, MismatchError
+from ofa_deploy.space import SearchSpace
+from ofa_deploy.supernet import Supernet, channels_last, check_size, cut, top1
+from ofa_deploy.supernet.modules import Bottleneck, MBConv
+from ofa_deploy.train.batches import Batches, draw_seed
+from ofa_deploy.train.config import TrainConfig
+from ofa_deploy.train.methods import plan_for
+from ofa_deploy.train.plan import FORWARD_AND_BACKWARD, Pass, Phase, Rule
+from ofa_deploy.train.ranks import ALONE, Ranks
+from ofa_deploy.train.step import build_optimizer, train_step
+
+__all__ = ["Trainer", "check_classes", "check_fit"]
+
+_ROLES = ("largest", "smallest", "random")
+
+
+@dataclass
+class Trainer:
+    """The state of a run between two steps.
+
+    Attributes:
+        step: steps taken so far.
+        sums: per role, the sum and count of losses in the running epoch.
+        rows: the finished epochs' rows of ``metrics.csv``.
+        cost: multiply-accumulates so far, of all ranks: forward, and twice that backward.
+        frozen: the teacher, in methods that keep one.
+        workers: processes that prepare batches ahead.
+    """
+
+    space: SearchSpace
+    config: TrainConfig
+    data: DataSplits
+    ranks: Ranks = ALONE
+    step: int = 0
+    sums: dict[str, tuple[float, int]] = field(default_factory=dict)
+    rows: list[dict[str, float | str]] = field(default_factory=list)
+    cost: int = 0
+    frozen: Supernet | None = None
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        check_fit(self.config, self.space, self.data)
+        self.net = channels_last(Supernet(self.space, seed=self.config.seed)).train()
+        if self.config.zero_gamma:
+            _zero_gamma(self.net)
+        self.net.to(self.ranks.device)
+        self.batches = Batches(self.config, self.data.train, self.space.resolutions[-1], self.ranks)
+        self.steps_per_epoch = self.batches.steps_per_epoch
+        self.plan = plan_for(self.config, self.space, self.steps_per_epoch)
+        self.macs = macs_model(self.space)
+        self._stream: Iterator[tuple[Tensor, Tensor]] | None = None
+        self._new_optimizer()
+
+    def _new_optimizer(self) -> None:
+        self.optimizer = build_optimizer(
+            self.net,
+            lr=self.config.lr,
+            momentum=self.config.momentum,
+            weight_decay=self.config.weight_decay,
+            kind=self.config.optimizer,
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps have been taken."""
+        return self.step >= self.plan.steps
+
+    def advance(self) -> list[float]:
+        """Take one step; every draw in it depends on (seed, step) only."""
+        phase, local = self.plan.at(self.step)
+        if local == 0:
+            self._begin(phase)
+        for group in self.optimizer.param_groups:
+            group["lr"] = phase.lr(local)
+        if self._stream is None:
+            self._stream = self.batches.stream(self.step, self.plan.steps, self.workers)
+        images, labels = (part.to(self.ranks.device) for part in next(self._stream))
+        passes = self.plan.passes(self.space, self.step, self.config.seed)
+        losses = train_step(
+            self.net,
+            self.optimizer,
+            images,
+            labels,
+            passes,
+            label_smoothing=self.config.label_smoothing,
+            dropout=self.config.dropout,
+            divergence=self.config.divergence,
+            frozen=self.frozen,
+            kd_ratio=self.config.kd_ratio,
+            bf16=self.config.precision == "bf16",
+            generator=torch.Generator().manual_seed(
+                draw_seed(self.config, self.step, "dropout", self.ranks)
+            ),
+            ranks=self.ranks,
+        )
+        for each, loss in zip(passes, losses, strict=True):
+            total, count = self.sums.get(each.role, (0.0, 0))
+            self.sums[each.role] = (total + loss, count + 1)
+        self.cost += self._cost(passes)
+        self.step += 1
+        return losses
+
+    def scalars(self, losses: list[float]) -> dict[str, float]:
+        """What there is to see of the last step: the losses, the rate, the subnets' weight."""
+        phase, local = self.plan.at(self.step - 1)
+        rules = phase.rules(local)
+        named = {f"loss/{rule.role}": loss for rule, loss in zip(rules, losses, strict=True)}
+        return {**named, "lr": phase.lr(local), "beta": _subnet_weight(rules)}
+
+    def _begin(self, phase: Phase) -> None:
+        """Do what a phase asks for before its first step."""
+        for action in phase.start:
+            match action:
+                case "freeze teacher":
+                    self.frozen = copy.deepcopy(self.net).requires_grad_(False)
+                case "sort channels":
+                    self.net.sort_channels(self.optimizer)
+                case "restart optimizer":
+                    self._new_optimizer()
+
+    def _cost(self, passes: tuple[Pass, ...]) -> int:
+        images = self.config.batch * self.config.processes
+        trained = self.macs.predict([each.arch for each in passes]).sum()
+        taught = self.macs.predict([self.space.largest]).sum() if self.frozen is not None else 0
+        return int(images * (FORWARD_AND_BACKWARD * trained + taught))
+
+    def close_epoch(self) -> dict[str, float | str]:
+        """Evaluate the largest and smallest subnet and add the epoch's row."""
+        calibration = self.data.calibration(self.config.calibration)
+        phase, local = self.plan.at(self.step - 1)
+        rules = phase.rules(local)
+        row: dict[str, float | str] = {
+            "epoch": self.step // self.steps_per_epoch,
+            "phase": phase.name,
+            "lr": phase.lr(local),
+            "beta": _subnet_weight(rules),
+        }
+        for role in _ROLES:
+            total, count = self.sums.get(role, (math.nan, 1))
+            row[f"loss_{role}"] = total / count
+        for role, arch in (("largest", self.space.largest), ("smallest", self.space.smallest)):
+            subnet = cut(self.net, arch, calibration, sharing=self.ranks)
+            row[f"top1_{role}"] = top1(
+                subnet, self.data.validation, arch.resolution, sharing=self.ranks
+            )
+        row["cost_macs"] = self.cost
+        self.sums = {}
+        self.rows.append(row)
+        return row
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resume needs."""
+        return {
+            "step": self.step,
+            "sums": {role: list(pair) for role, pair in self.sums.items()},
+            "rows": self.rows,
+            "cost": self.cost,
+            "net": self.net.state_dict(),
+            "frozen": self.frozen.state_dict() if self.frozen is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what ``state_dict`` gave."""
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.cost = state["step"], state["cost"]
+        self.sums = {role: (total, count) for role, (total, count) in state["sums"].items()}
+        self.rows = state["rows"]
+        self._stream = None
+        if state["frozen"] is not None:
+            self.frozen = copy.deepcopy(self.net).requires_grad_(False)
+            self.frozen.load_state_dict(state["frozen"])
+
+    def write_metrics(self, path: Path) -> None:
+        """One row an epoch."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(path, text.getvalue())
+
+
+def _subnet_weight(rules: tuple[Rule, ...]) -> float:
+    """The weight of the losses of other subnets than the largest: β in DεpS."""
+    return rules[-1].weight if rules[-1].role != "largest" else 0.0
+
+
+@torch.no_grad()
+def _zero_gamma(net: Supernet) -> None:
+    """Start residual blocks as identities (Goyal et al. 2017)."""
+    for module in net.modules():
+        if isinstance(module, MBConv) and module.block.residual:
+            module.project_bn.weight.zero_()
+        elif isinstance(module, Bottleneck):
+            module.bn3.weight.zero_()
+
+
+def check_fit(config: TrainConfig, space: SearchSpace, data: DataSplits) -> None:
+    """See that there is a batch, and as many classes in the data as in the space."""
+    images = config.batch * config.processes
+    if len(data.train) < images:
+        raise InputError(
+            f"expected at least one batch of {images} training images, found "
+            f"{len(data.train)}; lower the batch size"
+        )
+    check_classes(space, data)
+    check_size(space)
+
+
+def check_classes(space: SearchSpace, data: DataSplits) -> None:
+    """See that the data has as many classes as the space."""
+    if len(data.classes) != space.classes:
+        raise MismatchError(
+            f"the data has {len(data.classes)} classes, space {space.name} "
+            f"{space.classes}; use space.with_classes({len(data.classes)})"
+        )

@@ -28,7 +28,7 @@ from ofa_deploy.search import search
 from ofa_deploy.space import SearchSpace, get_space
 from ofa_deploy.supernet import Supernet, cut, folded_weights
 from ofa_deploy.train import DepsConfig, Trainer
-from ofa_deploy.train.memory import keep_freed_memory
+from ofa_deploy.train.threads import keep_freed_memory
 
 
 def training(figures: Figures, space: SearchSpace, threads: int) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ofa_deploy.graph import build_onnx
 from ofa_deploy.space import get_space
 from ofa_deploy.supernet import Supernet, channels_last
-from ofa_deploy.train.memory import keep_freed_memory
+from ofa_deploy.train.threads import keep_freed_memory
 
 SPACES = ("ofa-mbv3-w1.0", "ofa-mbv3-w1.2", "ofa-proxyless-w1.3", "ofa-resnet50")
 

@@ -3,7 +3,8 @@
 The plain one is below: the weights of the same supernet sliced as one would write it first, images
 and weights in torch's default layout, memory handed back to the system as it comes. Both take the
 largest network's step and DεpS's four-pass step on the same images, in processes of their own that
-run in turns; what is printed are medians of the rounds' rates and of their ratios::
+run in turns; what is printed are medians of the rounds' rates and of their ratios, and where the
+time of our four-pass step goes::
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/training_speed.py [--rounds 5] [--csv FILE]
 """
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from torch import Tensor
 from ofa_deploy.space import Arch, get_space
 from ofa_deploy.supernet import Supernet, channels_last
 from ofa_deploy.train import Pass, build_optimizer, train_step
-from ofa_deploy.train.memory import keep_freed_memory
+from ofa_deploy.train.threads import keep_freed_memory, pass_threads
 
 SPACE = get_space("mbv3-nano-32")
 BATCH, STEPS = 64, 8
@@ -130,6 +132,9 @@ def worker(kind: str, threads: int) -> None:
     optimizer = build_optimizer(net, lr=0.01, momentum=0.9, weight_decay=3e-5)
     result = {}
     for name, each in passes().items():
+        count = min(threads, len(each))
+        if kind == "ours" and count > 1:
+            step = partial(train_step, executor=pass_threads(count, threads // count))
         first = step(net, optimizer, images, labels, each)
         step(net, optimizer, images, labels, each)
         started = time.perf_counter()
@@ -137,6 +142,38 @@ def worker(kind: str, threads: int) -> None:
             step(net, optimizer, images, labels, each)
         result[name] = [BATCH * STEPS / (time.perf_counter() - started), *first]
     print(json.dumps(result))
+
+
+GROUPS = {
+    "convolution, forward": ("aten::mkldnn_convolution", "aten::_slow_conv2d_forward"),
+    "convolution, backward": ("aten::convolution_backward",),
+    "batch normalization": ("aten::native_batch_norm", "aten::native_batch_norm_backward"),
+    "activations": ("hardswish", "threshold_backward", "clamp_min", "hardsigmoid", "relu"),
+    "optimizer": ("Optimizer.step", "_foreach"),
+}
+
+
+def where_it_goes(figures: Figures) -> None:
+    """Shares of the four-pass step's time, on one thread."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    net = channels_last(Supernet(SPACE)).train()
+    images = torch.randn(BATCH, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(BATCH) % SPACE.classes
+    optimizer = build_optimizer(net, lr=0.01, momentum=0.9, weight_decay=3e-5)
+    each = passes()["four passes"]
+    for _ in range(3):
+        train_step(net, optimizer, images, labels, each)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        for _ in range(STEPS):
+            train_step(net, optimizer, images, labels, each)
+    times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+    total, rest = sum(times.values()), 1.0
+    for group, names in GROUPS.items():
+        share = sum(t for key, t in times.items() if any(n in key for n in names)) / total
+        rest -= share
+        figures.line(f"share of the four-pass step: {group}", f"{share:.1%}")
+    figures.line("share of the four-pass step: rest", f"{rest:.1%}")
 
 
 def main() -> None:
@@ -175,6 +212,7 @@ def main() -> None:
         pairs = zip(rates["ours"][name], rates["plain"][name], strict=True)
         ratios = [ours / plain for ours, plain in pairs]
         figures.line(f"{name}, ours over plain", spread(ratios))
+    where_it_goes(figures)
     figures.save(arguments.csv)
 
 

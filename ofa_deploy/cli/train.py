@@ -274,7 +274,7 @@ def _forecast(config: "TrainConfig", space: "SearchSpace", data: "DataSplits") -
         f"in all {found.macs:.3g} multiply-accumulates, forward and backward (random subnets as "
         f"their mean); memory of a process: weights, gradients and momentum "
         f"{found.weight_bytes / 2**20:.0f} MiB, activations about "
-        f"{found.activation_bytes / 2**20:,.0f} MiB"
+        f"{found.activation_bytes / 2**20:,.0f} MiB for each pass at work"
     )
 
 

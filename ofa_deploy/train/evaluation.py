@@ -14,8 +14,8 @@ from ofa_deploy.errors import MismatchError
 from ofa_deploy.space import Arch
 from ofa_deploy.supernet import Subnet, SubnetFile, Supernet, cut, top1
 from ofa_deploy.train.checkpoint import RunFile, load_supernet
-from ofa_deploy.train.memory import keep_freed_memory
 from ofa_deploy.train.ranks import ALONE, Ranks
+from ofa_deploy.train.threads import keep_freed_memory
 
 __all__ = ["Evaluator"]
 

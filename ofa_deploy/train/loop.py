@@ -21,8 +21,8 @@ from ofa_deploy.supernet import (
 from ofa_deploy.train.checkpoint import RunFile, claim_run, load_state, save_state
 from ofa_deploy.train.config import TrainConfig
 from ofa_deploy.train.events import EventLog
-from ofa_deploy.train.memory import keep_freed_memory
 from ofa_deploy.train.ranks import ALONE, Ranks
+from ofa_deploy.train.threads import keep_freed_memory
 from ofa_deploy.train.trainer import Trainer, check_fit
 
 __all__ = ["train"]

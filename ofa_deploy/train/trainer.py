@@ -5,6 +5,7 @@ import csv
 import io
 import math
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ofa_deploy.train.methods import plan_for
 from ofa_deploy.train.plan import FORWARD_AND_BACKWARD, Pass, Phase, Rule
 from ofa_deploy.train.ranks import ALONE, Ranks
 from ofa_deploy.train.step import build_optimizer, train_step
+from ofa_deploy.train.threads import pass_threads
 
 __all__ = ["Trainer", "check_classes", "check_fit"]
 
@@ -65,8 +67,17 @@ class Trainer:
         self.steps_per_epoch = self.batches.steps_per_epoch
         self.plan = plan_for(self.config, self.space, self.steps_per_epoch)
         self.macs = macs_model(self.space)
+        self.executor = self._threads()
         self._stream: Iterator[tuple[Tensor, Tensor]] | None = None
         self._new_optimizer()
+
+    def _threads(self) -> Executor | None:
+        """Threads for the passes of a step, which share the run's threads; on a CPU only."""
+        most = max(len(phase.rules(0)) for phase in self.plan.phases)
+        count = min(self.config.threads, most)
+        if count == 1 or self.ranks.device.type != "cpu":
+            return None
+        return pass_threads(count, self.config.threads // count)
 
     def _new_optimizer(self) -> None:
         self.optimizer = build_optimizer(
@@ -109,6 +120,7 @@ class Trainer:
                 draw_seed(self.config, self.step, "dropout", self.ranks)
             ),
             ranks=self.ranks,
+            executor=self.executor,
         )
         for each, loss in zip(passes, losses, strict=True):
             total, count = self.sums.get(each.role, (0.0, 0))

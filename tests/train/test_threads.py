@@ -1,0 +1,107 @@
+"""Passes side by side: the same gradients, the same run, whatever finishes first."""
+
+import copy
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ofa_deploy.data import DataSplits
+from ofa_deploy.errors import TrainingDivergedError
+from ofa_deploy.space import SearchSpace
+from ofa_deploy.supernet import Supernet
+from ofa_deploy.train import DepsConfig, Pass, Trainer, build_optimizer, train, train_step
+from ofa_deploy.train.threads import pass_threads
+from tests.train.runs import assert_same_outcome, stop_at
+
+
+@pytest.fixture(scope="module")
+def side_by_side() -> Iterator[Executor]:
+    with pass_threads(3, 1) as executor:
+        yield executor
+
+
+@pytest.fixture
+def passes(small_space: SearchSpace, rng: np.random.Generator) -> list[Pass]:
+    random = small_space.decode(small_space.sample(rng, 3))
+    return [
+        Pass("largest", small_space.largest, 1.0, "labels", dropout=True),
+        Pass("smallest", small_space.smallest, 0.4, "teacher", dropout=False),
+        *(Pass("random", arch, 0.4, "teacher", dropout=False) for arch in random),
+    ]
+
+
+def test_threads_of_operations(side_by_side: Executor) -> None:
+    own = torch.get_num_threads()
+    with pass_threads(2, 3) as executor:
+        found = {executor.submit(torch.get_num_threads).result() for _ in range(8)}
+    assert found == {3}
+    assert torch.get_num_threads() == own
+
+
+def test_same_bits_as_one_after_the_other(
+    small_space: SearchSpace, passes: list[Pass], side_by_side: Executor
+) -> None:
+    nets = [Supernet(small_space, seed=1).train() for _ in range(2)]
+    images = torch.randn(12, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    labels = torch.arange(12) % 4
+    for net, executor in zip(nets, (None, side_by_side), strict=True):
+        optimizer = build_optimizer(net, lr=0.1, momentum=0.9, weight_decay=1e-3)
+        for seed in range(3):
+            dropped = torch.Generator().manual_seed(seed)
+            train_step(
+                net,
+                optimizer,
+                images,
+                labels,
+                passes,
+                dropout=0.3,
+                generator=dropped,
+                executor=executor,
+            )
+    for one, other in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        assert torch.equal(one, other)
+        assert (one.grad is None) == (other.grad is None)
+
+
+def test_what_fails_on_a_thread_comes_out(
+    small_space: SearchSpace, passes: list[Pass], side_by_side: Executor
+) -> None:
+    net = Supernet(small_space, seed=1).train()
+    before = copy.deepcopy(net.state_dict())
+    optimizer = build_optimizer(net, lr=0.1, momentum=0.9, weight_decay=0)
+    images = torch.full((12, 3, 16, 16), torch.nan)
+    with pytest.raises(TrainingDivergedError, match="the loss of largest"):
+        train_step(net, optimizer, images, torch.arange(12) % 4, passes, executor=side_by_side)
+    assert all(torch.equal(weight, before[name]) for name, weight in net.state_dict().items())
+
+
+def test_trainer_shares_its_threads(
+    small_space: SearchSpace, data: DataSplits, config: DepsConfig
+) -> None:
+    def threads(count: int) -> tuple[int, int] | None:
+        trainer = Trainer(small_space, config.model_copy(update={"threads": count}), data)
+        if trainer.executor is None:
+            return None
+        with trainer.executor as executor:
+            each = executor.submit(torch.get_num_threads).result()
+            return executor._max_workers, each  # type: ignore[attr-defined]
+
+    # Three passes a step: the largest, the smallest and one at random.
+    assert [threads(count) for count in (1, 2, 3, 7)] == [None, (2, 1), (3, 1), (3, 2)]
+
+
+@pytest.mark.usefixtures("save_every_step")
+def test_resume_is_exact_with_threads(
+    small_space: SearchSpace, data: DataSplits, config: DepsConfig, tmp_path: Path
+) -> None:
+    config = config.model_copy(update={"threads": 2})
+    train(config, small_space, data, tmp_path / "whole")
+    for stop in (3, 6, 9):
+        with pytest.raises(KeyboardInterrupt):
+            train(config, small_space, data, tmp_path / "parts", progress=stop_at(stop))
+    train(config, small_space, data, tmp_path / "parts")
+    assert_same_outcome(tmp_path / "parts", tmp_path / "whole")

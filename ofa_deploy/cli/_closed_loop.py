@@ -27,6 +27,11 @@ def check_here(table: LatencyTable, *, mend: str) -> None:
     Raises:
         MismatchError: naming what differs.
     """
+    if table.reference is None:
+        raise MismatchError(
+            f"the latency table was imported ({table.source}): nothing measured here can be "
+            f"compared with it; {mend}"
+        )
     c = table.conditions
     here = conditions_here(
         load_device(c.device),
@@ -53,6 +58,7 @@ def prove(
     progress: Progress,
 ) -> tuple[Verified, Path]:
     """The most accurate subnet measured to meet the constraints, and its file."""
+    assert table.reference is not None, "check_here refuses imported tables"
     examiner = DeviceExaminer(
         evaluator,
         table.conditions,

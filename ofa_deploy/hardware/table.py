@@ -62,8 +62,9 @@ class LatencyTable(BaseModel):
         blocks: by ``Block.key``.
         networks: whole networks measured in the same run.
         empty_ms: latency of a graph that does nothing.
-        reference: the network that everything was timed in turns with.
+        reference: the network that everything was timed in turns with; None if imported.
         protocol: how it was measured.
+        source: where it was imported from; empty for tables that this project measured.
         other_load: share of the machine that other processes used meanwhile, 0 to 1.
         date: ISO 8601.
     """
@@ -77,11 +78,12 @@ class LatencyTable(BaseModel):
     conditions: Conditions
     protocol: dict[str, int | float | str]
     date: str
-    other_load: float = Field(ge=0, le=1)
-    empty_ms: float = Field(ge=0)
-    reference: Measurement
+    other_load: float = Field(0.0, ge=0, le=1)
+    empty_ms: float = Field(0.0, ge=0)
+    reference: Measurement | None = None
     blocks: dict[str, BlockEntry] = Field(min_length=1)
-    networks: tuple[NetworkEntry, ...]
+    networks: tuple[NetworkEntry, ...] = ()
+    source: str = ""
 
     @classmethod
     def load(cls, path: Path | str) -> "LatencyTable":

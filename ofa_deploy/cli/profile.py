@@ -19,15 +19,30 @@ def profile(
         str | None, typer.Option(help="Input sizes, such as 160,192,224, with --space.")
     ] = None,
     device: Annotated[str, typer.Option(help="ofa-deploy devices lists them.")] = "local",
-    runtime: Annotated[str, typer.Option(help="Inference engine.")] = "onnxruntime",
-    precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
+    runtime: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
+    precision: Annotated[str, typer.Option(help="fp32 or int8.")] = "fp32",
     batch: Annotated[int, typer.Option(min=1, help="Images an inference.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Threads an inference.")] = 1,
+    minutes: Annotated[
+        float,
+        typer.Option(min=0.1, max=1e4, help="About how long to measure; steadier if longer."),
+    ] = 6.0,
+    calibration: Annotated[
+        int, typer.Option(min=4, max=1000, help="Whole networks that correct the sum of blocks.")
+    ] = 24,
+    holdout: Annotated[
+        int,
+        typer.Option(
+            min=2, max=1000, help="Random networks that judge it; from 9 on for a 90 % interval."
+        ),
+    ] = 24,
     out: Annotated[Path | None, typer.Option(help="File to write.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="For drawing whole networks.")] = 0,
     quiet: QuietOption = False,
 ) -> None:
     """Measure every block of a space into a latency table.
+
+    For example: ofa-deploy profile --space ofa-mbv3-w1.0 --resolutions 160,192,224
 
     Blocks and a few whole networks are timed in turns with a reference network, in several
     processes. The whole networks correct the sum of blocks and tell how far it can be trusted;
@@ -56,6 +71,9 @@ def profile(
             precision=precision,
             batch=batch,
             threads=threads,
+            minutes=minutes,
+            calibration=calibration,
+            holdout=holdout,
             seed=seed,
             journal=work,
             progress=progress(quiet),

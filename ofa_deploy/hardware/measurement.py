@@ -41,6 +41,7 @@ class Measurement(BaseModel):
         p10, p50, p90, p99: percentiles of the plain timings.
         spread: relative range of ``ms`` over the measuring processes.
         repeats: timed runs behind it.
+        energy_mj: of the processor while it ran, where the device counts it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -52,3 +53,4 @@ class Measurement(BaseModel):
     p99: float = Field(gt=0)
     spread: float = Field(ge=0)
     repeats: int = Field(ge=1)
+    energy_mj: float | None = Field(None, ge=0)

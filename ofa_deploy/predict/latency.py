@@ -58,11 +58,13 @@ class LatencyModel(AdditiveModel):
     """An additive latency model that knows its error.
 
     Attributes:
-        margin: half-width of the 90 % interval, relative to the prediction; 0 when unknown.
+        margin: half-width of the interval, relative to the prediction; 0 when unknown.
+        coverage: share of networks, drawn at random, that the interval holds; 0 when unknown.
         holdout: its error on unseen networks, when there were any.
     """
 
     margin: float = 0.0
+    coverage: float = 0.0
     holdout: HoldoutError | None = None
 
     def interval(self, archs: "Sequence[Arch] | Population") -> tuple[Floats, Floats]:
@@ -77,11 +79,13 @@ class LatencyModel(AdditiveModel):
         """Set ``margin`` and ``holdout`` from networks that had no part in the fit.
 
         The margin is the split-conformal quantile of the relative errors (Vovk et al. 2005), for
-        90 % coverage of networks drawn like these.
+        90 % coverage of networks drawn like these. Fewer than nine networks cannot vouch for so
+        much: the widest error among n covers n of n + 1.
         """
         measured = np.asarray(ms, float)
         predicted = self.predict(archs)
         errors = np.sort(np.abs(measured / predicted - 1))
         rank = min(len(errors), int(np.ceil((len(errors) + 1) * COVERAGE)))
         self.margin = float(min(errors[rank - 1], 0.99))
+        self.coverage = min(COVERAGE, len(errors) / (len(errors) + 1))
         self.holdout = HoldoutError.of(predicted, measured)

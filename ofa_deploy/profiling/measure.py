@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -28,15 +29,22 @@ __all__ = ["REFERENCE", "Subject", "measure"]
 REFERENCE = "reference"
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 _TOO_NOISY = 0.25  # median disagreement of the processes beyond which nothing is returned
+_MANY = 20  # graphs that may take long enough to build for somebody to wonder
 _CHUNK = 64  # subjects a process: bounds its memory and the time between two looks at the reference
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A graph to time, and the shape of its input."""
+    """A graph to time.
+
+    Attributes:
+        shape: of its input.
+        calibration: batches for INT8; random ones of that shape if empty, good for timing only.
+    """
 
     graph: onnx.ModelProto
     shape: tuple[int, ...]
+    calibration: tuple[npt.NDArray[np.float32], ...] = ()
 
 
 def measure(
@@ -70,7 +78,9 @@ def measure(
     protocol = protocol or Protocol()
     bench = _Bench(runtime, threads, protocol, label, progress)
     with tempfile.TemporaryDirectory(prefix="ofa-deploy-") as folder:
-        models = _write_models({**subjects, REFERENCE: reference}, Path(folder), runtime, precision)
+        models = _write_models(
+            {**subjects, REFERENCE: reference}, Path(folder), runtime, precision, progress
+        )
         names = list(subjects)
         chunks = [names[i : i + _CHUNK] for i in range(0, len(names), _CHUNK)]
         identity = {
@@ -102,20 +112,33 @@ class _Memory:
 
 
 def _write_models(
-    subjects: Mapping[str, Subject], folder: Path, runtime: str, precision: str
+    subjects: Mapping[str, Subject],
+    folder: Path,
+    runtime: str,
+    precision: str,
+    progress: Progress,
 ) -> dict[str, dict[str, Any]]:
+    """Build every graph into a file; the hash is the graph's, since engines build no two alike."""
     engine = get_runtime(runtime)
     models = {}
-    for position, (name, subject) in enumerate(subjects.items()):
-        artefact = engine.build(subject.graph, precision)
-        path = folder / f"{position}.model"
-        path.write_bytes(artefact)
-        models[name] = {
-            "path": str(path),
-            "shape": list(subject.shape),
-            "sha256": hashlib.sha256(artefact).hexdigest(),
-        }
+    bars = progress if len(subjects) > _MANY else SILENT
+    with bars.task(f"build {len(subjects)} {precision} graphs", len(subjects)) as task:
+        for position, (name, subject) in enumerate(subjects.items()):
+            path = folder / f"{position}.model"
+            path.write_bytes(engine.build(subject.graph, precision, _calibration(subject)))
+            models[name] = {
+                "path": str(path),
+                "shape": list(subject.shape),
+                "sha256": hashlib.sha256(subject.graph.SerializeToString()).hexdigest(),
+            }
+            task.advance()
     return models
+
+
+def _calibration(subject: Subject) -> tuple[npt.NDArray[np.float32], ...]:
+    if subject.calibration:
+        return subject.calibration
+    return (np.random.default_rng(0).standard_normal(subject.shape).astype(np.float32),)
 
 
 class _Figures(BaseModel):
@@ -129,6 +152,7 @@ class _Figures(BaseModel):
     p90: float = Field(gt=0)
     p99: float = Field(gt=0)
     runs: int = Field(ge=1)
+    energy_mj: float | None = Field(None, ge=0)
 
 
 class _Message(BaseModel):
@@ -170,13 +194,14 @@ class _Bench:
             for chunk, process in wanted:
                 if (chunk, process) in done:
                     continue
-                job = self._job({name: models[name] for name in (*chunks[chunk], REFERENCE)})
+                asked = {name: models[name] for name in (*chunks[chunk], REFERENCE)}
+                job = self._job(asked, energy=process == 0)
                 answer = self._answer(job, task)
                 if set(answer["result"]) != {"", *chunks[chunk]}:
                     raise DeviceError("a measuring process answered for other graphs than asked")
                 records.append({"chunk": chunk, "process": process, **answer})
 
-    def _job(self, models: Mapping[str, dict[str, Any]]) -> str:
+    def _job(self, models: Mapping[str, dict[str, Any]], *, energy: bool) -> str:
         return json.dumps(
             {
                 "models": models,
@@ -185,6 +210,7 @@ class _Bench:
                 "threads": self.threads,
                 "protocol": asdict(self.protocol),
                 "core": _last_core() if self.threads == 1 else None,
+                "energy": energy,
             }
         )
 
@@ -293,5 +319,6 @@ def _measurement(results: Sequence[dict[str, float]], reference_ms: float) -> Me
         ms=middle * reference_ms,
         spread=float(np.ptp(ratios)) / middle,
         repeats=int(sum(result["runs"] for result in results)),
+        energy_mj=next((r["energy_mj"] for r in results if r.get("energy_mj") is not None), None),
         **percentiles,
     )

@@ -9,7 +9,7 @@ reference moved is dropped and timed again.
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ class Protocol:
     Attributes:
         rounds: rounds that must stand.
         runs: timed runs a round and subject, after ``discard`` untimed ones.
+        visit_ms: after so long, and two timed runs, the round goes on to the next subject.
         tolerance: how far the reference's medians before and after a round may differ.
         processes: independent processes; a figure is the median over them.
     """
@@ -33,6 +34,7 @@ class Protocol:
     rounds: int = 40
     runs: int = 10
     discard: int = 1
+    visit_ms: float = 20.0
     tolerance: float = 0.1
     processes: int = 4
 
@@ -43,7 +45,7 @@ class Timings:
 
     Attributes:
         reference: shape (rounds, 2 * runs): timed before and after the subjects.
-        subjects: by name, each of shape (rounds, runs).
+        subjects: by name, each of shape (rounds, runs); fewer runs where ``visit_ms`` ended them.
         rejected: rounds that were dropped because the reference had moved.
     """
 
@@ -52,16 +54,27 @@ class Timings:
     rejected: int
 
 
-def _time(call: Callable[[], None], protocol: Protocol) -> list[float]:
-    clock = time.perf_counter_ns
-    for _ in range(protocol.discard):
-        call()
-    marks = []
-    for _ in range(protocol.runs):
-        start = clock()
-        call()
-        marks.append((clock() - start) / 1e6)
-    return marks
+@dataclass(frozen=True)
+class _Visitor:
+    """Times calls; the first visit of a subject decides how many runs all its visits have."""
+
+    protocol: Protocol
+    runs: dict[str, int] = field(default_factory=dict)
+
+    def time(self, name: str, call: Callable[[], None]) -> list[float]:
+        clock = time.perf_counter_ns
+        for _ in range(self.protocol.discard):
+            call()
+        marks: list[float] = []
+        known = self.runs.get(name)
+        while len(marks) < (known or self.protocol.runs):
+            start = clock()
+            call()
+            marks.append((clock() - start) / 1e6)
+            if known is None and len(marks) >= 2 and sum(marks) >= self.protocol.visit_ms:
+                break
+        self.runs[name] = len(marks)
+        return marks
 
 
 def time_in_turns(
@@ -78,10 +91,11 @@ def time_in_turns(
     """
     kept: list[tuple[list[float], dict[str, list[float]]]] = []
     rejected = 0
-    before = _time(reference, protocol)
+    visitor = _Visitor(protocol)
+    before = visitor.time("", reference)
     while len(kept) < protocol.rounds:
-        taken = {name: _time(call, protocol) for name, call in subjects.items()}
-        after = _time(reference, protocol)
+        taken = {name: visitor.time(name, call) for name, call in subjects.items()}
+        after = visitor.time("", reference)
         low, high = sorted((float(np.median(before)), float(np.median(after))))
         if high / low - 1 > protocol.tolerance and rejected < protocol.rounds:
             rejected += 1

@@ -1,7 +1,9 @@
 """From a space and a device to a latency table."""
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from ofa_deploy.hardware import (
     NetworkEntry,
     processor_name,
 )
+from ofa_deploy.profiling.choice import choose_networks
 from ofa_deploy.profiling.measure import REFERENCE, Subject, measure
 from ofa_deploy.profiling.protocol import Protocol
 from ofa_deploy.runtimes import get_runtime
@@ -27,6 +30,8 @@ from ofa_deploy.space import Arch, Block, SearchSpace
 __all__ = ["conditions_here", "network_subject", "profile_space", "reference_arch"]
 
 _EMPTY = "empty"
+_PILOT = Protocol(rounds=1, runs=2, processes=1, tolerance=1e9)
+_LEAST_ROUNDS = 8
 
 
 def reference_arch(space: SearchSpace) -> Arch:
@@ -81,7 +86,8 @@ def profile_space(
     batch: int = 1,
     threads: int = 1,
     protocol: Protocol | None = None,
-    calibration: int = 16,
+    minutes: float = 6.0,
+    calibration: int = 24,
     holdout: int = 24,
     seed: int = 0,
     journal: Path | None = None,
@@ -90,23 +96,20 @@ def profile_space(
     """Measure every block of ``space``, and some whole networks, in turns with one reference.
 
     Args:
-        calibration: whole networks that correct the sum of blocks; the smallest and the largest
-            are among them.
-        holdout: further, randomly drawn networks that only judge the result.
+        protocol: how often to time what; chosen to take about ``minutes`` if not given.
+        calibration: whole networks, chosen to be informative, that correct the sum of blocks.
+        holdout: others, drawn at random and evenly over resolutions, that only judge the result.
         journal: a folder that keeps finished work, so that an interrupted run goes on.
 
     Raises:
         NoisyDeviceError: if the machine would not stand still.
     """
-    if calibration < 4 or holdout < 9:
-        raise InputError(
-            "expected at least 4 calibration networks, and 9 holdout ones for a 90 % interval"
-        )
-    protocol = protocol or Protocol()
+    if calibration < 4 or holdout < 2:
+        raise InputError("expected at least 4 calibration networks, and 2 holdout ones")
     conditions = conditions_here(
         device, runtime=runtime, precision=precision, batch=batch, threads=threads
     )
-    networks = _networks(space, calibration, holdout, seed)
+    networks = choose_networks(space, calibration, holdout, seed)
     blocks = {block.key: block for block in space.blocks()}
     subjects = {
         _EMPTY: Subject(build_empty(), (batch, 1)),
@@ -117,16 +120,21 @@ def profile_space(
         },
     }
     meter = LoadMeter()
-    taken = measure(
+    bench = partial(
+        measure,
         subjects,
         network_subject(space, reference_arch(space), batch=batch),
         runtime=runtime,
         precision=precision,
         threads=threads,
-        protocol=protocol,
         journal=journal,
         progress=progress,
-        label=f"profile {len(blocks)} blocks, {len(networks)} networks",
+    )
+    if protocol is None:
+        pilot = bench(protocol=_PILOT, label=f"time {len(subjects)} graphs once")
+        protocol = _within(minutes, [each.p50 for each in pilot.values()])
+    taken = bench(
+        protocol=protocol, label=f"profile {len(blocks)} blocks, {len(networks)} networks"
     )
     return LatencyTable(
         space=space.name,
@@ -146,6 +154,16 @@ def profile_space(
     )
 
 
+def _within(minutes: float, passes_ms: Sequence[float]) -> Protocol:
+    """The usual protocol with as many rounds as fit into the time, within reason."""
+    usual = Protocol()
+    round_s = sum(
+        ms * (usual.discard + min(usual.runs, max(2, usual.visit_ms / ms))) for ms in passes_ms
+    )
+    rounds = int(60_000 * minutes / (usual.processes * round_s))
+    return replace(usual, rounds=min(usual.rounds, max(_LEAST_ROUNDS, rounds)))
+
+
 def _entry(block: Block, measured: Measurement, empty_ms: float, batch: int) -> BlockEntry:
     return BlockEntry(
         ms=max(measured.ms - empty_ms, 1e-6),
@@ -155,19 +173,3 @@ def _entry(block: Block, measured: Measurement, empty_ms: float, batch: int) -> 
         params=block.params,
         bytes_moved=batch * block.bytes_moved,
     )
-
-
-def _networks(
-    space: SearchSpace, calibration: int, holdout: int, seed: int
-) -> list[tuple[Arch, str]]:
-    """Distinct networks and their roles, the same for the same seed."""
-    rng = np.random.default_rng([seed, 0xCA11])
-    drawn = [space.smallest, space.largest]
-    drawn += space.decode(space.sample(rng, 4 * (calibration + holdout)))
-    distinct = list(dict.fromkeys(drawn))[: calibration + holdout]
-    if len(distinct) < calibration + holdout:
-        raise InputError(
-            f"space {space.name} has too few networks for {calibration} calibration and "
-            f"{holdout} holdout ones"
-        )
-    return [(a, "calibration" if i < calibration else "holdout") for i, a in enumerate(distinct)]

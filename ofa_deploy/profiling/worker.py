@@ -7,13 +7,14 @@ layout of memory alone moves a process's timings by some percent.
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ofa_deploy.errors import DeviceError
+from ofa_deploy.hardware.energy import EnergyMeter
 from ofa_deploy.profiling.protocol import Floats, Protocol, Timings, time_in_turns
 from ofa_deploy.runtimes import get_runtime
 
@@ -68,8 +69,20 @@ def _work(job: dict[str, Any]) -> None:
         if isinstance(event, int):
             print(json.dumps({"rounds": event}), flush=True)
         else:
-            result = {"result": summary(event), "rejected": event.rejected}
+            found = summary(event)
+            if job.get("energy"):
+                _add_energy(found, {"": reference, **calls})
+            result = {"result": found, "rejected": event.rejected}
             print(json.dumps(result), flush=True)
+
+
+def _add_energy(
+    found: dict[str, dict[str, float]], calls: Mapping[str, Callable[[], None]]
+) -> None:
+    """Where the device counts energy: run each subject for a while, and nothing else."""
+    if (meter := EnergyMeter.find()) is not None:
+        for name, call in calls.items():
+            found[name]["energy_mj"] = meter.per_call(call)
 
 
 if __name__ == "__main__":

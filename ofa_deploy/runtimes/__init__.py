@@ -8,7 +8,10 @@ from ofa_deploy.runtimes.base import Runtime, Session
 __all__ = ["RUNTIMES", "Runtime", "Session", "get_runtime"]
 
 # name: (module, class)
-RUNTIMES = {"onnxruntime": ("ofa_deploy.runtimes.onnx_runtime", "OnnxRuntime")}
+RUNTIMES = {
+    "onnxruntime": ("ofa_deploy.runtimes.onnx_runtime", "OnnxRuntime"),
+    "openvino": ("ofa_deploy.runtimes.openvino", "OpenVino"),
+}
 
 
 def get_runtime(name: str) -> Runtime:

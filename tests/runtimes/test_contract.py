@@ -131,3 +131,42 @@ def test_images_that_do_not_fit_are_refused(
     with pytest.raises(DeviceError, match=runtime.name) as error:
         session.run(np.zeros(shape, np.float32))
     assert "\n" not in str(error.value)
+
+
+def relative_noise(expected: np.ndarray, found: np.ndarray) -> float:
+    return float(((expected - found) ** 2).mean() / expected.var())
+
+
+def test_int8_is_near_fp32_and_smaller(
+    runtime: Runtime, tiny_space: SearchSpace, rng: np.random.Generator
+) -> None:
+    if "int8" not in runtime.precisions:
+        pytest.skip(f"{runtime.name} builds no INT8")
+    block = tiny_space.lower(tiny_space.largest)[2]
+    model = build_onnx([block])
+    images = rng.standard_normal((8, block.in_channels, block.size, block.size)).astype(np.float32)
+    whole = runtime.load(runtime.build(model)).run(images)
+    artefact = runtime.build(model, "int8", [images[:4], images[4:]])
+    found = runtime.load(artefact).run(images)
+    assert found.dtype == np.float32
+    assert 0 < relative_noise(whole, found) < 0.02
+
+
+def test_int8_needs_calibration(runtime: Runtime, model: onnx.ModelProto) -> None:
+    with pytest.raises(InputError, match="needs calibration images, found none"):
+        runtime.build(model, "int8")
+
+
+def test_int8_leaves_the_model_as_it_was(
+    runtime: Runtime, model: onnx.ModelProto, images: np.ndarray
+) -> None:
+    before = model.SerializeToString()
+    runtime.build(model, "int8", [images])
+    assert model.SerializeToString() == before
+
+
+def test_building_int8_says_nothing(
+    runtime: Runtime, model: onnx.ModelProto, images: np.ndarray, capfd: pytest.CaptureFixture[str]
+) -> None:
+    runtime.build(model, "int8", [images])
+    assert capfd.readouterr().out == ""

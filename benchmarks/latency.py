@@ -20,6 +20,7 @@ import numpy.typing as npt
 from figures import Figures
 
 from ofa_deploy.cost import AdditiveModel, macs_model
+from ofa_deploy.graph import build_onnx
 from ofa_deploy.hardware import LatencyTable, load_device
 from ofa_deploy.predict import (
     HoldoutError,
@@ -31,13 +32,14 @@ from ofa_deploy.predict import (
 from ofa_deploy.profiling import (
     REFERENCE,
     Protocol,
+    Subject,
     measure,
     network_subject,
     profile_space,
     reference_arch,
 )
 from ofa_deploy.search import search
-from ofa_deploy.space import Arch, SearchSpace, get_space
+from ofa_deploy.space import Arch, Block, SearchSpace, get_space
 
 JUDGES = 24  # what ``ofa-deploy profile`` measures by default
 Floats = npt.NDArray[np.float64]
@@ -48,7 +50,7 @@ def build(figures: Figures, space: SearchSpace, given: argparse.Namespace) -> La
     started = time.perf_counter()
     table = profile_space(
         space,
-        load_device("local"),
+        load_device(given.device),
         runtime=given.runtime,
         precision=given.precision,
         minutes=given.minutes,
@@ -79,20 +81,76 @@ def _spent(table: LatencyTable) -> float:
 def errors(figures: Figures, space: SearchSpace, table: LatencyTable) -> LatencyModel:
     """Errors on the hold-out networks of three predictors."""
     archs, ms = table.archs("holdout")
-    learned = table.archs("calibration")
     calibrated = latency_model(space, table)
-    models = {
-        "MACs, fitted on the calibration networks": fit_latency(
-            space, *learned, [macs_model(space)]
-        ),
-        "plain sum of lone blocks": AdditiveModel.from_blocks(space, table.value),
-        "calibrated table": calibrated,
+    found = {
+        "line through MACs, same networks": _line(space, table, archs),
+        "plain sum of lone blocks": AdditiveModel.from_blocks(space, table.value).predict(archs),
+        "calibrated table": calibrated.predict(archs),
     }
-    for name, model in models.items():
-        figures.line(name, str(HoldoutError.of(model.predict(archs), np.array(ms))))
+    for name, predicted in found.items():
+        figures.line(name, str(HoldoutError.of(predicted, np.array(ms))))
     spread = [each.latency.spread for each in table.networks if each.role == "holdout"]
     figures.line("noise of these measurements, range over processes", f"{np.median(spread):.1%}")
     return calibrated
+
+
+def _line(space: SearchSpace, table: LatencyTable, archs: Sequence[Arch]) -> Floats:
+    """What a straight line through the calibration networks' MACs predicts."""
+    macs = macs_model(space)
+    learned, ms = table.archs("calibration")
+    slope, offset = np.polyfit(macs.predict(learned), ms, 1, w=1 / np.array(ms))
+    return np.asarray(slope * macs.predict(archs) + offset)
+
+
+def in_context(
+    figures: Figures, space: SearchSpace, table: LatencyTable, given: argparse.Namespace
+) -> None:
+    """Blocks by difference instead: behind a block that may come before them, less that block."""
+    blocks = {block.key: block for block in space.blocks()}
+    before = {
+        key: min(
+            (b for b in blocks.values() if _feeds(b, block)), key=lambda b: b.macs, default=None
+        )
+        for key, block in blocks.items()
+    }
+    pairs = {key: _pair(first, blocks[key]) for key, first in before.items() if first is not None}
+    taken = measure(
+        pairs,
+        network_subject(space, reference_arch(space)),
+        runtime=given.runtime,
+        precision=given.precision,
+        protocol=Protocol(**{**table.protocol, "processes": 2}),  # type: ignore[arg-type]
+        journal=given.journal,
+    )
+    assert table.reference is not None
+    level = table.reference.ms / taken[REFERENCE].ms
+
+    def value(block: Block) -> float:
+        first = before[block.key]
+        if first is None:
+            return table.value(block)
+        both = taken[block.key].ms * level - table.empty_ms
+        return max(both - table.value(first), 1e-6)
+
+    archs, ms = table.archs("holdout")
+    plain = AdditiveModel.from_blocks(space, value)
+    fitted = fit_latency(space, *table.archs("calibration"), [plain])
+    for name, model in {"plain sum of": plain, "calibrated": fitted}.items():
+        error = HoldoutError.of(model.predict(archs), np.array(ms))
+        figures.line(f"{name} blocks by difference", str(error))
+
+
+def _pair(first: Block, second: Block) -> Subject:
+    return Subject(build_onnx((first, second)), (1, first.in_channels, first.size, first.size))
+
+
+def _feeds(first: Block, second: Block) -> bool:
+    return (
+        first.kind != "classifier"
+        and first.out_channels == second.in_channels
+        and first.out_size == second.size
+        and first.key != second.key
+    )
 
 
 def coverage(figures: Figures, model: LatencyModel, table: LatencyTable) -> None:
@@ -157,7 +215,7 @@ def repeat(
     """A second table against the first, entry by entry."""
     second = profile_space(
         space,
-        load_device("local"),
+        load_device(given.device),
         runtime=given.runtime,
         precision=given.precision,
         minutes=given.minutes,
@@ -184,7 +242,10 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=200, help="random networks to judge by")
     parser.add_argument("--minutes", type=float, default=6.0, help="about, for all measuring")
     parser.add_argument("--journal", type=Path, help="a folder that lets a killed run go on")
+    parser.add_argument("--context", action="store_true", help="also blocks by difference")
     parser.add_argument("--repeat", action="store_true", help="build the table a second time")
+    parser.add_argument("--device", default="local", help="a description of this machine")
+    parser.add_argument("--table", type=Path, help="also write the table there")
     parser.add_argument("--csv", type=Path, help="also write the figures there")
     given = parser.parse_args()
     space = get_space(given.space)
@@ -193,8 +254,12 @@ def main() -> None:
     figures = Figures()
     figures.line("space", f"{space.name} at {', '.join(map(str, space.resolutions))}")
     table = build(figures, space, given)
+    if given.table:
+        table.save(given.table)
     model = errors(figures, space, table)
     coverage(figures, model, table)
+    if given.context:
+        in_context(figures, space, table, given)
     searched(figures, space, table, given)
     if given.repeat:
         repeat(figures, space, table, given)

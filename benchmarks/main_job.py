@@ -22,7 +22,7 @@ from ofa_deploy.data import DataSplits, glyphs
 from ofa_deploy.graph import build_onnx
 from ofa_deploy.hardware import LatencyTable, load_device
 from ofa_deploy.pareto import Candidate
-from ofa_deploy.predict import HoldoutError, fit_accuracy, fit_latency, latency_model
+from ofa_deploy.predict import HoldoutError, fit_accuracy, latency_model
 from ofa_deploy.profiling import profile_space
 from ofa_deploy.search import search
 from ofa_deploy.space import SearchSpace, get_space
@@ -43,7 +43,7 @@ def training(figures: Figures, space: SearchSpace, threads: int) -> None:
     starts = {"largest only": 0, "full DεpS step": trainer.plan.first_step("ramp") + 1}
     for attempt in range(8):
         for kind, first in starts.items():
-            trainer.step = first
+            trainer.seek(first)
             started = time.perf_counter()
             for _ in range(5):
                 trainer.advance()
@@ -65,11 +65,9 @@ def profiling(figures: Figures, space: SearchSpace, networks: int) -> LatencyTab
     figures.line("other load meanwhile", f"{table.other_load:.1%}")
     archs, ms = table.archs("holdout")
     measured = np.array(ms)
-    calibration = table.archs("calibration")
     models = {
         "calibrated table": latency_model(space, table),
         "plain sum of blocks": AdditiveModel.from_blocks(space, table.value),
-        "MACs, fitted on the same networks": fit_latency(space, *calibration, [macs_model(space)]),
     }
     for name, model in models.items():
         figures.line(f"prediction, {name}", str(HoldoutError.of(model.predict(archs), measured)))

@@ -1,31 +1,39 @@
 """DεpS against what came before it, on glyphs, with one supernet: accuracy and cost.
 
-Trains every method of ``METHODS`` for every seed and evaluates the standard subnets, recalibrated,
+Trains everything in ``methods()`` for every seed and evaluates the standard subnets, recalibrated,
 on the test set. It takes hours, so it resumes: a finished run's rows are appended to the CSV, an
 unfinished run goes on where it stopped. Then it prints, per method, the mean over seeds (and half
-the range) of each subnet's accuracy, the mean Pareto, and the cost in MACs and CPU seconds
-(``seconds`` in the CSV is by the clock, whatever else ran)::
+the range) of each subnet's accuracy, the mean Pareto, and the cost in MACs and CPU seconds.
+``cpu_seconds`` has in it what a run does at the end of each epoch: recalibrate and evaluate the
+largest and the smallest subnet. ``seconds`` in the CSV is by the clock, whatever else ran::
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/training.py [--minutes 60] [--summary]
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/training.py [--minutes 60] [--summary] [--png FILE]
 
-A run takes one thread: start it once for every core.
+DεpS warms up for the paper's share of its epochs, 145 of 270, and its ramp takes one epoch, where
+the paper's takes 5 of 270. A run takes one thread: start it once for every core.
+
+A run is known by its method, seed and settings (a digest). Rows of before there was that column are
+known by method, seed and epochs; rows of other settings than today's stay out of the summary.
 """
 
 import argparse
 import bisect
 import contextlib
 import csv
+import fcntl
+import io
 import itertools
 import json
 import statistics
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from figures import commit
 
-from ofa_deploy._files import exclusive
+from ofa_deploy._files import digest, exclusive
 from ofa_deploy.data import DataSplits, load_data
 from ofa_deploy.errors import BusyError
 from ofa_deploy.space import get_space
@@ -43,18 +51,6 @@ from ofa_deploy.train import (
 
 SPACE = get_space("mbv3-nano-32")
 RESULTS = Path(__file__).parent / "results" / "training.csv"
-COLUMNS = (
-    "method",
-    "seed",
-    "subnet",
-    "macs",
-    "top1",
-    "cost_macs",
-    "seconds",
-    "cpu_seconds",
-    "epochs",
-    "commit",
-)
 SCALE = 1.5  # with the recipes' own 19 epochs progressive shrinking's teacher is hardly trained
 IMAGES = 8_000
 STEPS_PER_EPOCH = IMAGES // 64
@@ -127,38 +123,60 @@ class Row:
     cost_macs: int
     seconds: float
     cpu_seconds: float
+    epochs: int
+    commit: str
+    settings: str = ""
+
+    @classmethod
+    def parse(cls, values: list[str]) -> "Row":
+        """From a line of the CSV, which may end before ``settings``."""
+        made: dict[str, Any] = {
+            field.name: field.type(value)  # type: ignore[operator]
+            for field, value in zip(fields(cls), values, strict=False)
+        }
+        return cls(**made)
+
+
+COLUMNS = [field.name for field in fields(Row)]
+
+
+def digest_of(config: TrainConfig) -> str:
+    """A name for settings, whatever the seed and the threads."""
+    return digest(config.model_dump(mode="json", exclude={"seed", "threads"}))
+
+
+def belongs(row: Row, method: str, config: TrainConfig) -> bool:
+    """Whether a row is of a method with these settings."""
+    if row.method != method:
+        return False
+    if row.settings:
+        return row.settings == digest_of(config)
+    return row.epochs == plan_for(config, SPACE, STEPS_PER_EPOCH).steps // STEPS_PER_EPOCH
 
 
 def finished() -> list[Row]:
     """The rows there are."""
     if not RESULTS.exists():
         return []
-    with RESULTS.open() as file:
-        return [
-            Row(
-                row["method"],
-                int(row["seed"]),
-                row["subnet"],
-                int(row["macs"]),
-                float(row["top1"]),
-                int(row["cost_macs"]),
-                float(row["seconds"]),
-                float(row["cpu_seconds"]),
-            )
-            for row in csv.DictReader(file)
-        ]
+    with RESULTS.open(newline="") as file:
+        lines = list(csv.reader(file))
+    return [Row.parse(line) for line in lines[1:]]
 
 
-def append(rows: list[Row], epochs: int) -> None:
-    """Add a finished run's rows."""
-    fresh = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if fresh:
-            writer.writerow(COLUMNS)
-        for row in rows:
-            values = [getattr(row, name) for name in COLUMNS[:8]]
-            writer.writerow([*values, epochs, commit()])
+def append(rows: list[Row]) -> None:
+    """Add a finished run's rows; where the header is missing or older, write it."""
+    with RESULTS.open("a+", newline="") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+        file.seek(0)
+        header, *lines = list(csv.reader(file)) or [[]]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if header != COLUMNS:
+            file.truncate(0)
+            padded = [line + [""] * (len(COLUMNS) - len(line)) for line in lines]
+            writer.writerows([COLUMNS, *padded])
+        writer.writerows([getattr(row, name) for name in COLUMNS] for row in rows)
+        file.write(text.getvalue())
 
 
 def run(method: str, config: TrainConfig, seed: int, data: DataSplits, folder: Path) -> None:
@@ -178,6 +196,7 @@ def run(method: str, config: TrainConfig, seed: int, data: DataSplits, folder: P
     calibration = data.calibration(config.calibration)
     with (folder / "metrics.csv").open() as file:
         *_, last = csv.DictReader(file)
+    made_with = commit()
     rows = [
         Row(
             method,
@@ -188,10 +207,13 @@ def run(method: str, config: TrainConfig, seed: int, data: DataSplits, folder: P
             int(last["cost_macs"]),
             round(spent[0], 1),
             round(spent[1], 1),
+            int(last["epoch"]),
+            made_with,
+            digest_of(config),
         )
         for name, arch in standard_archs(SPACE).items()
     ]
-    append(rows, int(last["epoch"]))
+    append(rows)
     shown = "  ".join(f"{row.subnet} {row.top1:.2f}" for row in rows)
     print(f"{method}, seed {seed}: {shown}; {spent[0]:.0f} s", flush=True)
 
@@ -203,12 +225,14 @@ def mean_pareto(points: list[tuple[int, float]]) -> float:
     return area / (points[-1][0] - points[0][0])
 
 
-def summary(rows: list[Row]) -> None:
-    """Print means over seeds and draw them."""
+def summary(rows: list[Row], png: Path | None) -> None:
+    """Print means over seeds, and draw them if a file is named."""
     names = list(standard_archs(SPACE))
+    known = methods() | other_lengths()
     by_run: dict[str, dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        by_run[row.method][row.seed].append(row)
+        if row.method in known and belongs(row, row.method, known[row.method]):
+            by_run[row.method][row.seed].append(row)
     width = max(map(len, by_run), default=6)
     print(
         f"{'method':<{width}}  seeds  " + "".join(f"{n:>16}" for n in names) + "     mean Pareto"
@@ -227,7 +251,8 @@ def summary(rows: list[Row]) -> None:
             + "".join(f"{cell:>16}" for cell in cells)
             + f"{_spread(areas):>16}{spent:>14.3g}{seconds:>10.0f}"
         )
-    _draw(by_run)
+    if png is not None:
+        _draw(by_run, png)
 
 
 def _spread(values: list[float]) -> str:
@@ -235,7 +260,7 @@ def _spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.2f} ± {half:.2f}"
 
 
-def _draw(by_run: dict[str, dict[int, list[Row]]]) -> None:
+def _draw(by_run: dict[str, dict[int, list[Row]]], png: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -256,7 +281,7 @@ def _draw(by_run: dict[str, dict[int, list[Row]]]) -> None:
         axes.errorbar([m / 1e6 for m in macs], means, errors, marker="o", capsize=2, label=method)
     axes.set(xlabel="MMACs", ylabel="test top-1, %", title="glyphs, mbv3-nano-32")
     axes.legend()
-    figure.savefig(RESULTS.with_suffix(".png"), dpi=120)
+    figure.savefig(png, dpi=120)
 
 
 def train_missing(folder: Path, seeds: int, minutes: float) -> None:
@@ -270,7 +295,7 @@ def train_missing(folder: Path, seeds: int, minutes: float) -> None:
             break
         name = "".join(c if c.isalnum() and c.isascii() else "-" for c in method)
         with contextlib.suppress(BusyError), exclusive(folder / f"{name}-{seed}"):
-            if (method, seed) not in {(row.method, row.seed) for row in finished()}:
+            if not any(row.seed == seed and belongs(row, method, config) for row in finished()):
                 run(method, config, seed, data, folder / f"{name}-{seed}")
 
 
@@ -281,10 +306,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmark-training"))
     parser.add_argument("--summary", action="store_true", help="only summarise what is there")
+    parser.add_argument("--png", type=Path, help="also draw the summary there")
     arguments = parser.parse_args()
     if not arguments.summary:
         train_missing(arguments.runs, arguments.seeds, arguments.minutes)
-    summary(finished())
+    summary(finished(), arguments.png)
 
 
 if __name__ == "__main__":

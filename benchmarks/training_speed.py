@@ -27,7 +27,7 @@ from torch import Tensor
 from ofa_deploy.space import Arch, get_space
 from ofa_deploy.supernet import Supernet, channels_last
 from ofa_deploy.train import Pass, build_optimizer, train_step
-from ofa_deploy.train.threads import keep_freed_memory, pass_threads
+from ofa_deploy.train.threads import keep_freed_memory, threads_for
 
 SPACE = get_space("mbv3-nano-32")
 BATCH, STEPS = 64, 8
@@ -127,14 +127,12 @@ def worker(kind: str, threads: int) -> None:
     step: Callable[..., list[float]] = plain_step
     if kind == "ours":
         keep_freed_memory()
-        net, step = channels_last(net), train_step
+        most = max(map(len, passes().values()))
+        net, step = channels_last(net), partial(train_step, executor=threads_for(most, threads))
         images = images.contiguous(memory_format=torch.channels_last)
     optimizer = build_optimizer(net, lr=0.01, momentum=0.9, weight_decay=3e-5)
     result = {}
     for name, each in passes().items():
-        count = min(threads, len(each))
-        if kind == "ours" and count > 1:
-            step = partial(train_step, executor=pass_threads(count, threads // count))
         first = step(net, optimizer, images, labels, each)
         step(net, optimizer, images, labels, each)
         started = time.perf_counter()

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ofa_deploy.errors import OfaDeployError
-    from ofa_deploy.hardware import LatencyTable
+    from ofa_deploy.hardware import LatencyTable, import_tables
     from ofa_deploy.pareto import Candidate, ParetoFront
     from ofa_deploy.predict import fit_accuracy, fit_latency, latency_model, load_accuracy_model
     from ofa_deploy.search import search
@@ -29,6 +29,7 @@ __all__ = [
     "fit_accuracy",
     "fit_latency",
     "get_space",
+    "import_tables",
     "latency_model",
     "load_accuracy_model",
     "load_published_weights",
@@ -38,7 +39,7 @@ __all__ = [
 
 _HOMES = {
     "ofa_deploy.errors": ("OfaDeployError",),
-    "ofa_deploy.hardware": ("LatencyTable",),
+    "ofa_deploy.hardware": ("LatencyTable", "import_tables"),
     "ofa_deploy.pareto": ("Candidate", "ParetoFront"),
     "ofa_deploy.predict": (
         "fit_accuracy",

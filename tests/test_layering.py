@@ -45,6 +45,7 @@ TORCH_FREE = (
     "graph",
     "hardware",
     "runtimes",
+    "profiling",
     "search",
     "predict",
 )

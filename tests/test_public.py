@@ -24,6 +24,7 @@ DOCUMENTED = {
     "fit_accuracy",
     "fit_latency",
     "get_space",
+    "import_tables",
     "latency_model",
     "load_accuracy_model",
     "load_published_weights",

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ofa_deploy._progress import Progress
-from ofa_deploy.errors import MismatchError
+from ofa_deploy.cli.tables_check import profile_anew
+from ofa_deploy.errors import MismatchError, NoisyDeviceError
 from ofa_deploy.export import DeviceExaminer
-from ofa_deploy.hardware import LatencyTable, load_device
+from ofa_deploy.hardware import LatencyTable
 from ofa_deploy.predict import AccuracyModel, LatencyModel
-from ofa_deploy.profiling import Protocol, conditions_here
+from ofa_deploy.profiling import Protocol, changed_conditions, check_sentinels
 from ofa_deploy.search import Constraint, Verified, search_verified
+from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import save_subnet
 from ofa_deploy.train import Evaluator
 
-__all__ = ["check_here", "prove"]
+__all__ = ["as_of_now", "check_here", "prove"]
 
 PROTOCOL = Protocol()
 
@@ -27,24 +29,38 @@ def check_here(table: LatencyTable, *, mend: str) -> None:
     Raises:
         MismatchError: naming what differs.
     """
-    if table.reference is None:
+    if changed := changed_conditions(table, table.conditions.device, mend=mend):
         raise MismatchError(
-            f"the latency table was imported ({table.source}): nothing measured here can be "
-            f"compared with it; {mend}"
+            f"the latency table was measured under other conditions (table, here): "
+            f"{', '.join(changed)}; {mend}"
         )
-    c = table.conditions
-    here = conditions_here(
-        load_device(c.device),
-        runtime=c.runtime,
-        precision=c.precision,
-        batch=c.batch,
-        threads=c.threads,
-    )
-    if different := c.differences(here):
-        raise MismatchError(
-            f"the latency table does not speak of this machine (table, here): "
-            f"{', '.join(different)}; {mend}"
-        )
+
+
+def as_of_now(table: LatencyTable, space: SearchSpace, progress: Progress) -> LatencyTable:
+    """The table, rescaled if the device now runs at another speed; says what it found.
+
+    Measures some blocks again, in seconds. Where they moved apart, or nothing can be told, the
+    table stays as it is, with a warning.
+    """
+    try:
+        found = check_sentinels(table, space, progress=progress)
+    except NoisyDeviceError as error:
+        progress.say(f"warning: cannot tell whether the latency table still holds: {error}")
+        return table
+    match found.verdict:
+        case "holds":
+            progress.say(f"latency table: {found}")
+        case "unsure":
+            progress.say(f"warning: latency table: {found}")
+        case "apart":
+            progress.say(
+                f"warning: latency table: {found}; predictions will be off, profile anew: "
+                f"{profile_anew(table, space)}"
+            )
+        case "rescaled":
+            progress.say(f"warning: latency table: {found}; searching with all of it rescaled")
+            return table.scaled(found.scale)
+    return table
 
 
 def prove(

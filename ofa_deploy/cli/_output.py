@@ -21,6 +21,10 @@ __all__ = [
     "FormatOption",
     "OutputFormat",
     "QuietOption",
+    "SkipBadOption",
+    "TestImagesOption",
+    "TrainImagesOption",
+    "ValidationImagesOption",
     "WorkersOption",
     "csv_text",
     "emit",
@@ -28,6 +32,7 @@ __all__ = [
     "next_steps",
     "progress",
     "say",
+    "say_top1",
     "show_table",
     "wrote",
 ]
@@ -64,6 +69,20 @@ WorkersOption = Annotated[
         "a GPU. The outcome is the same.",
     ),
 ]
+TrainImagesOption = Annotated[
+    int | None,
+    typer.Option(
+        help="At most so many; those held out of them for choosing are counted (with glyphs they "
+        "come on top)."
+    ),
+]
+ValidationImagesOption = Annotated[
+    int | None, typer.Option(help="Held out from training, for choosing.")
+]
+TestImagesOption = Annotated[int | None, typer.Option(help="At most so many.")]
+SkipBadOption = Annotated[
+    bool, typer.Option(help="Leave out images that cannot be read, and say how many.")
+]
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
@@ -79,6 +98,11 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             _say_error(f"{where}{error.strerror or error}")
+            raise typer.Exit(1) from None
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not loaded here
+                raise
+            _say_error("the GPU has too little memory; lower --batch, or free what others hold")
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             _stderr.print("interrupted; run the same command again: finished work is kept")
@@ -161,6 +185,12 @@ def say(message: str, *, quiet: bool = False) -> None:
     """A message on stderr."""
     if not quiet:
         _stderr.print(_escaped(message), soft_wrap=True)
+
+
+def say_top1(top1: Mapping[str, float], *, quiet: bool) -> None:
+    """How good a trained supernet's smallest and largest subnet are, in percent."""
+    small, large = top1["smallest"], top1["largest"]
+    say(f"validation top-1: smallest {small:.1f} %, largest {large:.1f} %", quiet=quiet)
 
 
 def next_steps(*commands: str, quiet: bool) -> None:

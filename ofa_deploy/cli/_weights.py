@@ -28,7 +28,11 @@ WeightsOption = Annotated[
 ]
 SpaceOption = Annotated[str | None, typer.Option(help="With --weights: the space they are of.")]
 DataOption = Annotated[
-    str | None, typer.Option(help="With --weights: images by class, to calibrate and judge on.")
+    str | None,
+    typer.Option(
+        help="With --weights: images by class, to calibrate and judge on. Else: where the images "
+        "are now, if they have moved."
+    ),
 ]
 
 ResolutionsOption = Annotated[
@@ -51,7 +55,8 @@ def adopt_weights(
         MismatchError: if ``run`` is another run.
     """
     if weights is None:
-        if (space, data, resolutions) != (None, None, None):
+        made = (run / "run.json").exists()  # then --data says where its images are now
+        if (space, resolutions) != (None, None) or (data is not None and not made):
             raise InputError("--space, --data and --resolutions go with --weights")
         return
     if (run / "run.json").exists():
@@ -97,14 +102,19 @@ def _check_run(
 
 
 def learn_accuracy(
-    run: Path, seed: int, progress: "Progress", *, subnets: int = _SUBNETS
+    run: Path, seed: int, progress: "Progress", *, subnets: int = _SUBNETS, data: str | None = None
 ) -> "AccuracyModel":
-    """Evaluate random subnets of a run and keep an accuracy model there."""
+    """Evaluate random subnets of a run and keep them and an accuracy model there.
+
+    Args:
+        data: where the run's images are now, if not where they were.
+    """
     from ofa_deploy._files import exclusive
-    from ofa_deploy.cli._workspace import accuracy_model, load_evaluator
+    from ofa_deploy.cli._workspace import accuracy_model, load_evaluator, write_evaluations
 
     with exclusive(run):
-        evaluator = load_evaluator(run, progress)
-        model, _, _ = accuracy_model(evaluator, subnets, seed, progress)
+        evaluator = load_evaluator(run, progress, data=data)
+        model, archs, top1 = accuracy_model(evaluator, subnets, seed, progress)
+        write_evaluations(run, evaluator.record.search_space, archs, top1)
         model.save(run / "accuracy.onnx")
     return model

@@ -1,6 +1,6 @@
 """What several commands need: the data of a run, the space that is meant, where tables go."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,13 @@ _LARGEST = 4096
 __all__ = [
     "accuracy_model",
     "chosen_space",
+    "data_options",
     "load_evaluator",
     "load_warning",
     "run_data",
     "table_path",
     "with_resolutions",
+    "write_evaluations",
 ]
 
 
@@ -77,16 +79,45 @@ def run_data(
     return load_data(data, size=size, skip_bad=skip_bad, progress=progress, **settings)
 
 
-def load_evaluator(run: Path, progress: Progress, ranks: "Ranks | None" = None) -> "Evaluator":
-    """A finished training run with its data."""
-    from ofa_deploy.train import ALONE, Evaluator, RunFile
+def data_options(
+    seed: int | None,
+    train: int | None,
+    validation: int | None,
+    test: int | None,
+    skip_bad: bool,
+) -> dict[str, int | None]:
+    """What ``load_data`` is told, as a run keeps it."""
+    return {
+        "seed": seed,
+        "train": train,
+        "validation": validation,
+        "test": test,
+        "skip_bad": int(skip_bad) or None,
+    }
+
+
+def load_evaluator(
+    run: Path,
+    progress: Progress,
+    ranks: "Ranks | None" = None,
+    *,
+    data: str | None = None,
+    threads: int | None = None,
+) -> "Evaluator":
+    """A finished training run with its data.
+
+    Args:
+        ranks: this process alone, on this machine's GPU if it has one, when not given.
+        data: where the run's images are now, if not where they were.
+        threads: those of the run when not given.
+    """
+    from ofa_deploy.data import full_name
+    from ofa_deploy.train import Evaluator, RunFile, here
 
     record = RunFile.load(run)
-    return Evaluator.load(
-        run,
-        run_data(record.data, record.data_options, record.search_space, progress),
-        ranks or ALONE,
-    )
+    name = record.data if data is None else full_name(data)
+    images = run_data(name, record.data_options, record.search_space, progress)
+    return Evaluator.load(run, images, ranks or here(), threads=threads)
 
 
 def load_warning(table: "LatencyTable") -> str:
@@ -122,3 +153,22 @@ def accuracy_model(
     archs = list(dict.fromkeys(drawn))[:subnets]
     top1 = evaluator.validate(archs, progress=progress)
     return fit_accuracy(space, archs, top1), archs, top1
+
+
+def write_evaluations(
+    run: Path, space: SearchSpace, archs: Sequence[Arch], top1: Sequence[float]
+) -> tuple[Path, list[dict[str, object]]]:
+    """Write ``RUN/evaluations.csv``: a row a subnet, what it is, what it costs, how good it is."""
+    from ofa_deploy._files import write_text
+    from ofa_deploy.cli._output import csv_text
+
+    rows: list[dict[str, object]] = []
+    for arch, value in zip(archs, top1, strict=True):
+        cost = space.cost(arch)
+        lists = {
+            name: " ".join(f"{v:g}" for v in getattr(arch, name))
+            for name in ("depths", "kernels", "expands", "widths")
+        }
+        costs = {"macs": cost.macs, "params": cost.params, "top1": value}
+        rows.append({"resolution": arch.resolution, **lists, **costs})
+    return write_text(run / "evaluations.csv", csv_text(rows)), rows

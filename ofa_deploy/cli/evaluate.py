@@ -1,8 +1,7 @@
 """``ofa-deploy evaluate``: accuracy of many subnets, and a model of it."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,7 +9,6 @@ from ofa_deploy.cli._output import (
     FormatOption,
     OutputFormat,
     QuietOption,
-    csv_text,
     emit,
     guarded,
     next_steps,
@@ -19,9 +17,6 @@ from ofa_deploy.cli._output import (
     wrote,
 )
 
-if TYPE_CHECKING:
-    from ofa_deploy.space import Arch, SearchSpace
-
 __all__ = ["evaluate"]
 
 
@@ -29,6 +24,12 @@ __all__ = ["evaluate"]
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A finished training run.")],
     subnets: Annotated[int, typer.Option(min=9, help="How many random subnets.")] = 40,
+    data: Annotated[
+        str | None, typer.Option(help="Where the run's images are now, if they have moved.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of each process; default: the run's.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="For drawing them.")] = 0,
     output: FormatOption = OutputFormat.table,
     quiet: QuietOption = False,
@@ -38,25 +39,24 @@ def evaluate(
     They are judged on the validation split. Each subnet gets BN statistics of its own first.
     Finished ones are kept, so that an interrupted evaluation goes on, and one for more subnets
     only adds the rest. Writes evaluations.csv into the run folder, and accuracy.onnx, a model with
-    its leave-one-out error. Several processes share the work: torchrun --nproc-per-node 4 -m
-    ofa_deploy -- evaluate RUN.
+    its leave-one-out error, which ofa-deploy search needs. Several processes share the work:
+    torchrun --nproc-per-node 4 -m ofa_deploy -- evaluate RUN.
     """
     from contextlib import nullcontext
 
-    from ofa_deploy._files import exclusive, write_text
-    from ofa_deploy.cli._workspace import accuracy_model, load_evaluator
+    from ofa_deploy._files import exclusive
+    from ofa_deploy.cli._workspace import accuracy_model, load_evaluator, write_evaluations
     from ofa_deploy.train import RunFile, joined
 
     RunFile.load(run)  # before the lock, which would make the folder
     with joined() as ranks, exclusive(run) if ranks.first else nullcontext():
         bars = progress(quiet or not ranks.first)
-        evaluator = load_evaluator(run, bars, ranks)
+        evaluator = load_evaluator(run, bars, ranks, data=data, threads=threads)
         model, archs, top1 = accuracy_model(evaluator, subnets, seed, bars)
         if not ranks.first:
             return
         path = model.save(run / "accuracy.onnx")
-        rows = _rows(evaluator.record.search_space, archs, top1)
-        table = write_text(run / "evaluations.csv", csv_text(rows))
+        table, rows = write_evaluations(run, evaluator.record.search_space, archs, top1)
     shown = [
         {"arch": str(arch), "macs": row["macs"], "top1": row["top1"]}
         for arch, row in zip(archs, rows, strict=True)
@@ -66,19 +66,3 @@ def evaluate(
     wrote(table, quiet=quiet)
     wrote(path, quiet=quiet)
     next_steps(f"ofa-deploy profile --run {run}", quiet=quiet)
-
-
-def _rows(
-    space: "SearchSpace", archs: "Sequence[Arch]", top1: Sequence[float]
-) -> list[dict[str, object]]:
-    """One row a subnet: what it is, what it costs, how good it is."""
-    rows = []
-    for arch, value in zip(archs, top1, strict=True):
-        cost = space.cost(arch)
-        lists = {
-            name: " ".join(f"{v:g}" for v in getattr(arch, name))
-            for name in ("depths", "kernels", "expands", "widths")
-        }
-        costs = {"macs": cost.macs, "params": cost.params, "top1": value}
-        rows.append({"resolution": arch.resolution, **lists, **costs})
-    return rows

@@ -54,6 +54,7 @@ def export(
     RUN/subnets.
     """
     from ofa_deploy.cli._workspace import run_data
+    from ofa_deploy.data import full_name
     from ofa_deploy.errors import InputError, MismatchError, UnknownNameError
     from ofa_deploy.export import check_out, export_subnet
     from ofa_deploy.supernet import load_subnet
@@ -66,15 +67,16 @@ def export(
     bars = progress(quiet)
     if run is not None and arch is not None:
         adopt_weights(weights, space, data, resolutions, run, bars)
-        subnet = _cut(run, arch, bars)
+        subnet = _cut(run, arch, bars, data)
         wrote(subnet, quiet=quiet)
     assert subnet is not None
     _, record = load_subnet(subnet)
-    images = run_data(record.data, record.data_options, record.search_space, bars)
+    name = record.data if data is None else full_name(data)
+    images = run_data(name, record.data_options, record.search_space, bars)
     if images.digest != record.data_digest:
         raise MismatchError(
-            f"{subnet}: made with {record.data} as it was ({record.data_digest}); its images have "
-            f"changed since ({images.digest})"
+            f"{subnet}: made with {record.data} as it was ({record.data_digest}); the images of "
+            f"{name} are others ({images.digest})"
         )
     manifest = export_subnet(subnet, out, images.test, overwrite=overwrite)
     gate = manifest.gate
@@ -87,7 +89,7 @@ def export(
     next_steps(f"ofa-deploy show {subnet}", quiet=quiet)
 
 
-def _cut(run: Path, arch: str, bars: "Progress") -> Path:
+def _cut(run: Path, arch: str, bars: "Progress", data: str | None) -> Path:
     """Recalibrate and evaluate a network of a run, and keep it as a subnet file."""
     from ofa_deploy._files import exclusive
     from ofa_deploy.cli._workspace import load_evaluator
@@ -98,7 +100,7 @@ def _cut(run: Path, arch: str, bars: "Progress") -> Path:
 
     RunFile.load(run)  # before the lock, which would make the folder
     with exclusive(run):
-        evaluator = load_evaluator(run, bars)
+        evaluator = load_evaluator(run, bars, data=data)
         chosen = read_arch(evaluator.record.search_space, arch)
         (top1,) = evaluator.validate([chosen], progress=bars)
         record = evaluator.subnet_record(Candidate(chosen, measured={"top1": top1}).to_dict())

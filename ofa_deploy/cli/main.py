@@ -16,6 +16,7 @@ from ofa_deploy.cli.quickstart import quickstart
 from ofa_deploy.cli.search import search
 from ofa_deploy.cli.show import show
 from ofa_deploy.cli.spaces import spaces
+from ofa_deploy.cli.tables import app as tables_app
 from ofa_deploy.cli.tables import tables
 from ofa_deploy.cli.train import train
 
@@ -45,7 +46,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in COMMANDS:
-    app.command()(command)
+    if command is tables:
+        app.add_typer(tables_app, name="tables")
+    else:
+        app.command()(command)
 
 
 def _print_version(asked: bool) -> None:

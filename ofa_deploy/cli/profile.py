@@ -88,7 +88,7 @@ def profile(
     wrote(path, quiet=quiet)
     asked = f"--constraint 'latency <= {(least + greatest) / 2:.2f} ms'"
     next_steps(
-        f"ofa-deploy tables {path}",
+        f"ofa-deploy tables show {path}",
         f"ofa-deploy search --run {run or 'RUN'} --table {path} {asked}",
         quiet=quiet,
     )

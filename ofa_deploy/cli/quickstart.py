@@ -15,6 +15,7 @@ from ofa_deploy.cli._output import (
     next_steps,
     progress,
     say,
+    say_top1,
     show_table,
     wrote,
 )
@@ -113,7 +114,7 @@ class _Quickstart:
     def train(self) -> "Evaluator":
         from ofa_deploy.cli._workspace import run_data
         from ofa_deploy.space import get_space
-        from ofa_deploy.train import DepsConfig, Evaluator, train
+        from ofa_deploy.train import DepsConfig, Evaluator, here, train
 
         space = get_space(SPACE)
         validation, test = min(1_500, self.images // 4), min(2_000, self.images // 4)
@@ -127,13 +128,12 @@ class _Quickstart:
         config = DepsConfig.build(
             epochs=self.epochs, calibration=1_000, threads=self.threads, seed=self.seed
         )
-        record = train(config, space, data, self.run, data_options=options, progress=self.bars)
-        top1 = record.validation_top1
-        say(
-            f"validation top-1: smallest {top1['smallest']:.1f} %, largest {top1['largest']:.1f} %",
-            quiet=self.quiet,
+        ranks = here()
+        record = train(
+            config, space, data, self.run, data_options=options, ranks=ranks, progress=self.bars
         )
-        return Evaluator.load(self.run, data)
+        say_top1(record.validation_top1, quiet=self.quiet)
+        return Evaluator.load(self.run, data, ranks)
 
     def profile(self, evaluator: "Evaluator") -> "tuple[LatencyTable, LatencyModel]":
         from ofa_deploy.cli._closed_loop import check_here

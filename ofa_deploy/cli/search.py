@@ -90,12 +90,18 @@ def search(
 
         profiled.check_for(RunFile.load(run).search_space)
         if not (run / "accuracy.onnx").exists():
-            learn_accuracy(run, seed, progress(quiet))
+            learn_accuracy(run, seed, progress(quiet), data=data)
     accuracy = load_accuracy_model(run / "accuracy.onnx")
+    if verify:
+        from ofa_deploy.cli._closed_loop import as_of_now, check_here
+
+        check_here(profiled, mend="profile anew, or search with --no-verify")
+        with exclusive(run):
+            profiled = as_of_now(profiled, accuracy.space, progress(quiet))
     latency = latency_model(accuracy.space, profiled)
     budgets = tuple(c.limit for c in asked if c.metric == "latency" and c.upper)
     say(str(accuracy), quiet=quiet)
-    say(f"latency table: {latency.holdout}", quiet=quiet)
+    say(f"latency table: {profiled.unjudged or latency.holdout}", quiet=quiet)
 
     def save(kind: Kind, front: ParetoFront, stem: str) -> Path:
         file = FrontFile.build(
@@ -117,13 +123,12 @@ def search(
         _show(front, output)
         wrote(written, quiet=quiet)
         return
-    from ofa_deploy.cli._closed_loop import check_here, prove
+    from ofa_deploy.cli._closed_loop import prove
     from ofa_deploy.cli._workspace import load_evaluator
 
-    check_here(profiled, mend="profile anew, or search with --no-verify")
     with exclusive(run):
         bars = progress(quiet)
-        evaluator = load_evaluator(run, bars)
+        evaluator = load_evaluator(run, bars, data=data)
         front = find(
             accuracy.space, accuracy=accuracy, latency=latency, constraints=asked, seed=seed
         )

@@ -1,5 +1,6 @@
 """``ofa-deploy train``: from images to a supernet."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,12 +9,17 @@ import typer
 from ofa_deploy.cli._output import (
     OutputFormat,
     QuietOption,
+    SkipBadOption,
+    TestImagesOption,
+    TrainImagesOption,
+    ValidationImagesOption,
     WorkersOption,
     emit,
     guarded,
     next_steps,
     progress,
     say,
+    say_top1,
     wrote,
 )
 from ofa_deploy.errors import InputError
@@ -35,8 +41,8 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="'glyphs', a folder with one sub-folder of images a class, or 'hf:PATH' (a "
-            "Hugging Face data set); default: the recipe's."
+            help="'glyphs', 'cifar10', 'cifar100', a folder with one sub-folder of images a class, "
+            "or 'hf:PATH' (a Hugging Face data set); default: the recipe's."
         ),
     ] = None,
     space: Annotated[
@@ -49,17 +55,29 @@ def train(
     run: Annotated[Path, typer.Option(help="Folder for the run; an unfinished one goes on.")] = (
         Path("runs/train")
     ),
-    resume: Annotated[bool, typer.Option(help="Go on; an error if there is nothing to.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            help="Go on with --run, and fail instead of starting anew. Without a recipe the "
+            "space, the data and all settings are the run's own; --data then says where the "
+            "images are now."
+        ),
+    ] = False,
     dry_run: Annotated[
-        bool, typer.Option(help="Only print the schedule, the passes, the cost and the memory.")
+        bool,
+        typer.Option(help="Only print the schedule, the cost, the memory and all settings."),
     ] = False,
     recipes: Annotated[bool, typer.Option(help="Only list the recipes.")] = False,
     config: Annotated[
-        Path | None, typer.Option(help="A TOML file of settings, over the recipe's.")
+        Path | None,
+        typer.Option(help="A TOML file of settings, over the recipe's; --dry-run lists them."),
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A setting, over all others: NAME=VALUE; may be repeated."),
+        typer.Option(
+            "--set",
+            help="A setting, over all others: NAME=VALUE; may be repeated. --dry-run lists them.",
+        ),
     ] = None,
     init: Annotated[
         Path | None,
@@ -82,22 +100,24 @@ def train(
     batch: Annotated[int | None, typer.Option(help="Images a step and process.")] = None,
     lr: Annotated[float | None, typer.Option(help="The greatest learning rate.")] = None,
     augment: Annotated[
-        str | None, typer.Option(help="Such as none, crop+flip, or rrc+flip+autoaugment.")
+        str | None,
+        typer.Option(
+            help="none, or names joined by +: crop, flip, rrc, autoaugment, autoaugment-cifar, "
+            "jitter, erase."
+        ),
     ] = None,
-    train_images: Annotated[int | None, typer.Option(help="At most so many.")] = None,
-    validation_images: Annotated[
-        int | None, typer.Option(help="Held out from training, for choosing.")
-    ] = None,
-    test_images: Annotated[int | None, typer.Option(help="At most so many.")] = None,
-    skip_bad: Annotated[
-        bool, typer.Option(help="Leave out images that cannot be read, and say how many.")
-    ] = False,
+    train_images: TrainImagesOption = None,
+    validation_images: ValidationImagesOption = None,
+    test_images: TestImagesOption = None,
+    skip_bad: SkipBadOption = False,
     calibration: Annotated[
         int | None, typer.Option(help="Training images for BN statistics before an evaluation.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of each process.")] = None,
     workers: WorkersOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same weights.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="The same seed gives the same weights; default: 0.")
+    ] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Train a once-for-all supernet: with DεpS, or a method to compare it with.
@@ -111,28 +131,15 @@ def train(
     Checkpoints of once-for-all load with --init; add --epochs 0 to use them as they are.
     Several processes: torchrun --nproc-per-node 4 -m ofa_deploy -- train ...
     """
-    from ofa_deploy.train import joined
-
     if recipes:
         _list_recipes()
         return
-    chosen = _recipe(recipe, data)
-    source = data or chosen.data
-    if not source:
-        raise InputError(f"recipe {chosen.name} needs --data: a folder of images by class")
     if init is None and (new_classifier or epochs == 0):
         raise InputError("--new-classifier and --epochs 0 need --init FILE")
     if new_classifier and epochs == 0:
         raise InputError("--epochs 0 would leave a new classifier untrained")
     if resume and not (run / "run.json").exists():
         raise InputError(f"{run}: nothing to resume there; leave out --resume to start")
-    options = {
-        "seed": seed,
-        "train": train_images,
-        "validation": validation_images,
-        "test": test_images,
-        "skip_bad": int(skip_bad) or None,
-    }
     flags = {
         "epochs": epochs or None,
         "ramp_end": ramp_end,
@@ -142,25 +149,121 @@ def train(
         "augment": augment,
         "calibration": calibration,
         "threads": threads,
-        "seed": seed or None,
+        "seed": seed,
         "new_classifier": new_classifier or None,
     }
+    counts = (train_images, validation_images, test_images)
+    asked = _Asked(recipe, data, space, resolutions, config, set_ or [], flags, counts, skip_bad)
+    adopting = init is not None and epochs == 0
+    again = resume and recipe is None and not adopting
+    _carry_out(asked, run, init, workers, again, adopting, dry_run, quiet)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the command line says about a run; None where it says nothing.
+
+    Attributes:
+        counts: of training, validation and test images.
+    """
+
+    recipe: str | None
+    data: str | None
+    space: str | None
+    resolutions: str | None
+    file: Path | None
+    pairs: list[str]
+    flags: dict[str, Any]
+    counts: tuple[int | None, int | None, int | None]
+    skip_bad: bool
+
+    def settings(self) -> dict[str, Any]:
+        """Those of the file, under the flags, under ``--set``."""
+        from ofa_deploy._files import read_toml
+
+        given = {**(read_toml(self.file) if self.file else {})}
+        given |= {name: value for name, value in self.flags.items() if value is not None}
+        return given | dict(_pair(text) for text in self.pairs)
+
+    def options(self, seed: int | None) -> "dict[str, int | None]":
+        """What ``load_data`` is told."""
+        from ofa_deploy.cli._workspace import data_options
+
+        return data_options(seed, *self.counts, self.skip_bad)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A run, put together from all that was asked."""
+
+    config: "TrainConfig"
+    space: "SearchSpace"
+    data: str
+    options: "dict[str, int | None]"
+
+
+def _carry_out(
+    asked: _Asked,
+    run: Path,
+    init: Path | None,
+    workers: int | None,
+    again: bool,
+    adopting: bool,
+    dry_run: bool,
+    quiet: bool,
+) -> None:
+    from ofa_deploy.cli._workspace import run_data
+    from ofa_deploy.train import joined
+
+    recipe = None if again else _recipe(asked.recipe, asked.data)
     with joined() as ranks:
-        bars = progress(quiet or not ranks.first)
-        settings = _config(
-            chosen, config, set_ or [], flags, ranks.count, quiet=quiet or not ranks.first
-        )
-        space_, splits = _data(space or chosen.space, resolutions, source, options, bars)
-        if dry_run:
-            _forecast(settings, space_, splits)
-        elif init is not None and epochs == 0:
-            _adopt(init, space_, splits, run, settings, options, quiet=quiet)
-        else:
-            _train(settings, space_, splits, run, options, init, ranks, workers, quiet=quiet)
+        quiet = quiet or not ranks.first
+        count = ranks.count
+        job = _new(asked, recipe, count, quiet) if recipe else _own(asked, run, count)
+        splits = run_data(job.data, job.options, job.space, progress(quiet))
+        space = job.space.with_classes(len(splits.classes))
+        if not dry_run and not adopting:
+            _train(job, space, splits, run, init, ranks, workers, quiet=quiet)
+        elif ranks.first and dry_run:
+            _forecast(job.config, space, splits)
+        elif ranks.first and init is not None:
+            _adopt(job, space, splits, run, init, quiet=quiet)
+
+
+def _new(asked: _Asked, recipe: "Recipe", processes: int, quiet: bool) -> _Job:
+    """A run after a recipe."""
+    from ofa_deploy.cli._workspace import with_resolutions
+    from ofa_deploy.data import full_name
+    from ofa_deploy.space import get_space
+
+    config = _config(recipe, asked.settings(), processes, quiet=quiet)
+    space = with_resolutions(get_space(asked.space or recipe.space), asked.resolutions)
+    source = full_name(asked.data or recipe.data)
+    return _Job(config, space, source, asked.options(config.seed))
+
+
+def _own(asked: _Asked, run: Path, processes: int) -> _Job:
+    """The run in a folder, as it was begun; what is asked beside must be the same."""
+    from ofa_deploy.cli._workspace import with_resolutions
+    from ofa_deploy.data import full_name
+    from ofa_deploy.space import get_space
+    from ofa_deploy.train import ImportConfig, RunFile, build_config
+
+    record = RunFile.load(run)
+    if isinstance(record.config, ImportConfig):
+        raise InputError(f"{run}: was made from weights; there is no training to resume")
+    settings = {**record.config.model_dump(), **asked.settings(), "processes": processes}
+    config = build_config(str(settings.pop("method")), **settings)
+    space = record.search_space if asked.space is None else get_space(asked.space)
+    space = with_resolutions(space, asked.resolutions)
+    source = record.data if asked.data is None else full_name(asked.data)
+    said = {k: v for k, v in asked.options(asked.flags["seed"]).items() if v is not None}
+    return _Job(config, space, source, {**record.data_options, **said})
 
 
 def _list_recipes() -> None:
-    from ofa_deploy.train import get_recipe, recipe_names
+    from ofa_deploy.space import get_space
+    from ofa_deploy.train import get_recipe, plan_for, recipe_names
 
     rows = []
     for name in recipe_names():
@@ -170,6 +273,8 @@ def _list_recipes() -> None:
                 "recipe": name,
                 "space": recipe.space,
                 "data": recipe.data or "--data DIR",
+                "epochs": plan_for(recipe.config, get_space(recipe.space), 1).steps,
+                "batch": recipe.config.batch,
                 "images_a_step": recipe.images_a_step,
                 "lr": recipe.config.lr,
                 "augment": recipe.config.augment,
@@ -181,30 +286,27 @@ def _list_recipes() -> None:
 def _recipe(name: str | None, data: str | None) -> "Recipe":
     from ofa_deploy.train import get_recipe
 
-    return get_recipe(name or ("deps-glyphs" if data in (None, "glyphs") else "deps-images"))
+    recipe = get_recipe(name or ("deps-glyphs" if data in (None, "glyphs") else "deps-images"))
+    if not (data or recipe.data):
+        raise InputError(f"recipe {recipe.name} needs --data: a folder of images by class")
+    return recipe
 
 
 def _config(
-    recipe: "Recipe",
-    file: Path | None,
-    pairs: list[str],
-    flags: dict[str, Any],
-    processes: int,
-    *,
-    quiet: bool,
+    recipe: "Recipe", given: dict[str, Any], processes: int, *, quiet: bool
 ) -> "TrainConfig":
-    """The recipe's settings under those of the file, the flags and ``--set``."""
-    from ofa_deploy._files import read_toml
-    from ofa_deploy.train import build_config
+    """The recipe's settings under those that are given."""
+    from ofa_deploy.train import METHODS, build_config, get_recipe
 
-    base = recipe.config.model_dump(exclude_unset=True)
-    given = {**(read_toml(file) if file else {})}
-    given |= {name: value for name, value in flags.items() if value is not None}
-    given |= dict(_pair(text) for text in pairs)
-    if "epochs" in given:  # W and s keep their shares of other epochs
-        base = {key: value for key, value in base.items() if not key.startswith("ramp_")}
+    given = dict(given)
+    method = str(given.pop("method", recipe.config.method))
+    if method != recipe.config.method and method in METHODS:
+        recipe = get_recipe(f"{method}-{recipe.name.partition('-')[2]}")
+    base = recipe.config.model_dump(exclude_unset=True, exclude={"method"})
+    if isinstance(epochs := given.get("epochs"), int):
+        base = {name: value for name, value in base.items() if not name.startswith("ramp_")}
+        base |= recipe.ramp(epochs)
     settings = {**base, **given, "processes": processes}
-    method = str(settings.pop("method", recipe.config.method))
     config = build_config(method, **settings)
     images = config.batch * processes
     if "lr" not in given and images != recipe.images_a_step:
@@ -231,33 +333,17 @@ def _pair(text: str) -> tuple[str, Any]:
         return name.strip(), value.strip()
 
 
-def _data(
-    space: str,
-    resolutions: str | None,
-    source: str,
-    options: dict[str, int | None],
-    bars: Any,
-) -> "tuple[SearchSpace, DataSplits]":
-    from ofa_deploy.cli._workspace import run_data, with_resolutions
-    from ofa_deploy.data import full_name
-    from ofa_deploy.space import get_space
-
-    chosen = with_resolutions(get_space(space), resolutions)
-    name = full_name(source)
-    splits = run_data(name, options, chosen, bars)
-    return chosen.with_classes(len(splits.classes)), splits
-
-
 def _forecast(config: "TrainConfig", space: "SearchSpace", data: "DataSplits") -> None:
-    from ofa_deploy.train import forecast, plan_for
+    from ofa_deploy.train import Batches, check_fit, forecast, plan_for
 
-    steps = len(data.train) // (config.batch * config.processes)
-    found = forecast(config, space, plan_for(config, space, max(1, steps)))
+    check_fit(config, space, data)
+    steps = Batches(config, data.train, space.resolutions[-1]).steps_per_epoch
+    found = forecast(config, space, plan_for(config, space, steps))
     emit(
         [
             {
                 "phase": phase.name,
-                "epochs": phase.steps / max(1, steps),
+                "epochs": phase.steps / steps,
                 "steps": phase.steps,
                 "first": ", ".join(phase.start),
                 "passes": phase.passes,
@@ -276,17 +362,27 @@ def _forecast(config: "TrainConfig", space: "SearchSpace", data: "DataSplits") -
         f"{found.weight_bytes / 2**20:.0f} MiB, activations about "
         f"{found.activation_bytes / 2**20:,.0f} MiB for each pass at work"
     )
+    _list_settings(config)
+
+
+def _list_settings(config: "TrainConfig") -> None:
+    fields = type(config).model_fields
+    emit(
+        [
+            {
+                "setting": name,
+                "value": str(getattr(config, name)),
+                "default": str(fields[name].default),
+            }
+            for name in sorted(fields.keys() - {"method", "processes", "init_sha256"})
+        ],
+        OutputFormat.table,
+        title=f"{config.method}: what --set and --config take",
+    )
 
 
 def _adopt(
-    init: Path,
-    space: "SearchSpace",
-    data: "DataSplits",
-    run: Path,
-    config: "TrainConfig",
-    options: dict[str, int | None],
-    *,
-    quiet: bool,
+    job: _Job, space: "SearchSpace", data: "DataSplits", run: Path, init: Path, *, quiet: bool
 ) -> None:
     from ofa_deploy.train import adopt
 
@@ -295,64 +391,69 @@ def _adopt(
         space,
         data,
         run,
-        calibration=config.calibration,
-        threads=config.threads,
-        data_options=options,
+        calibration=job.config.calibration,
+        threads=job.config.threads,
+        data_options=job.options,
     )
     wrote(run / "supernet.safetensors", quiet=quiet)
     next_steps(f"ofa-deploy evaluate {run} --subnets 40", quiet=quiet)
 
 
 def _train(
-    config: "TrainConfig",
+    job: _Job,
     space: "SearchSpace",
     data: "DataSplits",
     run: Path,
-    options: dict[str, int | None],
     init: Path | None,
     ranks: "Ranks",
     workers: int | None,
     *,
     quiet: bool,
 ) -> None:
-    from ofa_deploy._files import exclusive
-    from ofa_deploy.train import Evaluator, standard_archs
     from ofa_deploy.train import train as train_supernet
 
-    bars = progress(quiet or not ranks.first)
     record = train_supernet(
-        config,
+        job.config,
         space,
         data,
         run,
-        data_options=options,
+        data_options=job.options,
         init=init,
         ranks=ranks,
         workers=workers,
-        progress=bars,
+        progress=progress(quiet),
     )
     if not ranks.first:
         return
-    small, large = record.validation_top1["smallest"], record.validation_top1["largest"]
-    say(f"validation top-1: smallest {small:.1f} %, largest {large:.1f} %", quiet=quiet)
-    named = standard_archs(space)
-    with exclusive(run):
-        found = Evaluator.load(run, data).validate(list(named.values()), progress=bars)
-    if not quiet:
-        emit(
-            [
-                {"subnet": name, "macs": space.cost(arch).macs, "top1": top1}
-                for (name, arch), top1 in zip(named.items(), found, strict=True)
-            ],
-            OutputFormat.table,
-            title="standard subnets, validation top-1, percent",
-        )
+    say_top1(record.validation_top1, quiet=quiet)
+    _standard(space, data, run, quiet=quiet)
     wrote(_curves(run, record.config.method), quiet=quiet)
     wrote(run / "supernet.safetensors", quiet=quiet)
     next_steps(
         f"ofa-deploy evaluate {run} --subnets 40",
         f"ofa-deploy profile --run {run}",
         quiet=quiet,
+    )
+
+
+def _standard(space: "SearchSpace", data: "DataSplits", run: Path, *, quiet: bool) -> None:
+    """Evaluate the standard subnets, in this process alone."""
+    from ofa_deploy._files import exclusive
+    from ofa_deploy.train import Evaluator, here, standard_archs
+
+    named = standard_archs(space)
+    with exclusive(run):
+        evaluator = Evaluator.load(run, data, here())
+        found = evaluator.validate(list(named.values()), progress=progress(quiet))
+    if quiet:
+        return
+    emit(
+        [
+            {"subnet": name, "macs": space.cost(arch).macs, "top1": top1}
+            for (name, arch), top1 in zip(named.items(), found, strict=True)
+        ],
+        OutputFormat.table,
+        title="standard subnets, validation top-1, percent",
     )
 
 

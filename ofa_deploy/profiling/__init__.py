@@ -2,6 +2,13 @@
 
 from ofa_deploy.profiling.measure import REFERENCE, Subject, measure
 from ofa_deploy.profiling.protocol import Protocol
+from ofa_deploy.profiling.sentinels import (
+    Sentinel,
+    SentinelCheck,
+    changed_conditions,
+    check_sentinels,
+    choose_sentinels,
+)
 from ofa_deploy.profiling.space_table import (
     conditions_here,
     network_subject,
@@ -12,7 +19,12 @@ from ofa_deploy.profiling.space_table import (
 __all__ = [
     "REFERENCE",
     "Protocol",
+    "Sentinel",
+    "SentinelCheck",
     "Subject",
+    "changed_conditions",
+    "check_sentinels",
+    "choose_sentinels",
     "conditions_here",
     "measure",
     "network_subject",

@@ -71,7 +71,8 @@ def features(space: SearchSpace, population: Population) -> Floats:
             has = (population[:, column] == choice).astype(np.float64)
             columns[kind, choice] = columns.get((kind, choice), 0.0) + has
     raw = np.column_stack([*columns.values(), np.ones(len(population))])
-    return raw / np.maximum(np.abs(raw).max(axis=0), 1.0)
+    scaled: Floats = raw / np.maximum(np.abs(raw).max(axis=0), 1.0)
+    return scaled
 
 
 def _informative(rows: Floats, count: int) -> list[int]:

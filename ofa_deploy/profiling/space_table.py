@@ -172,4 +172,5 @@ def _entry(block: Block, measured: Measurement, empty_ms: float, batch: int) -> 
         macs=batch * block.macs,
         params=block.params,
         bytes_moved=batch * block.bytes_moved,
+        energy_mj=measured.energy_mj,
     )

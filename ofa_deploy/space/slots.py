@@ -28,6 +28,11 @@ class Gene:
     block: int = -1
     aliases: tuple[tuple[float, float], ...] = ()
 
+    @property
+    def kind(self) -> str:
+        """``resolution``, ``depth``, ``width``, ``kernel`` or ``expand``."""
+        return self.name.partition("[")[0]
+
     def index(self, value: float) -> int:
         """The choice's index; ValueError if there is none."""
         return self.choices.index(dict(self.aliases).get(value, value))

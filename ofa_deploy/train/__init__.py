@@ -1,6 +1,7 @@
-"""Training a supernet with DεpS, resumable at any step."""
+"""Training a supernet, with DεpS or a method to compare it with, resumable at any step."""
 
 from ofa_deploy.train.adopt import adopt
+from ofa_deploy.train.batches import Batches
 from ofa_deploy.train.checkpoint import RunFile, load_supernet
 from ofa_deploy.train.config import (
     METHODS,
@@ -17,15 +18,16 @@ from ofa_deploy.train.forecast import Forecast, forecast
 from ofa_deploy.train.loop import train
 from ofa_deploy.train.methods import plan_for
 from ofa_deploy.train.plan import Opening, Pass, Phase, Plan, Rule
-from ofa_deploy.train.ranks import ALONE, Ranks, joined
+from ofa_deploy.train.ranks import ALONE, Ranks, here, joined
 from ofa_deploy.train.recipes import Recipe, get_recipe, recipe_names
 from ofa_deploy.train.standard import standard_archs
-from ofa_deploy.train.step import build_optimizer, train_step
-from ofa_deploy.train.trainer import Trainer
+from ofa_deploy.train.step import StepSettings, build_optimizer, train_step
+from ofa_deploy.train.trainer import Trainer, check_fit
 
 __all__ = [
     "ALONE",
     "METHODS",
+    "Batches",
     "BigNasConfig",
     "CompOfaConfig",
     "DepsConfig",
@@ -41,13 +43,16 @@ __all__ = [
     "Recipe",
     "Rule",
     "RunFile",
+    "StepSettings",
     "TrainConfig",
     "Trainer",
     "adopt",
     "build_config",
     "build_optimizer",
+    "check_fit",
     "forecast",
     "get_recipe",
+    "here",
     "joined",
     "load_supernet",
     "plan_for",

@@ -7,7 +7,7 @@ from ofa_deploy._files import exclusive, sha256_file, write_model
 from ofa_deploy.data import DataSplits
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet, load_checkpoint, save_tensors
-from ofa_deploy.train.checkpoint import RunFile, claim_run
+from ofa_deploy.train.checkpoint import RunFile, check_init, claim_run
 from ofa_deploy.train.config import ImportConfig
 from ofa_deploy.train.trainer import check_classes
 
@@ -39,13 +39,12 @@ def adopt(
         init_sha256=sha256_file(weights), calibration=calibration, threads=threads
     )
     record = RunFile.begin(config, space, data, data_options)
-    net = Supernet(space)
-    if not (run / "run.json").exists():
-        load_checkpoint(net, weights)  # before the folder appears
+    check_init(run, space, weights)
     with exclusive(run):
         claim_run(run, record)
         if (finished := RunFile.load(run)).weights_sha256 is not None:
             return finished
+        net = Supernet(space)
         load_checkpoint(net, weights)
         sha256 = save_tensors(run / "supernet.safetensors", net.state_dict(), {"space": space.name})
         write_model(run / "run.json", record.model_copy(update={"weights_sha256": sha256}))

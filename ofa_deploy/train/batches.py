@@ -1,9 +1,11 @@
 """Batches of training images: which, how varied, in this process or in workers beside it."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -27,9 +29,17 @@ def draw_seed(config: TrainConfig, step: int, purpose: str, ranks: Ranks = ALONE
     return int(digest([config.seed, step, purpose, *rank])[:12], 16)
 
 
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, images: int) -> npt.NDArray[np.int64]:
+    """The permutation of an epoch, kept because every step of the epoch asks for it."""
+    order = np.random.default_rng([seed, epoch, 0x0DE7]).permutation(images)
+    order.flags.writeable = False
+    return order
+
+
 @dataclass(frozen=True)
 class Batches(Dataset[Batch | OfaDeployError]):
-    """A rank's batch of every step; it depends on (seed, step) only.
+    """A rank's batch of every step; it depends on (seed, step, rank, number of ranks) only.
 
     The ranks share one permutation of the images an epoch; what does not fill a step is left out.
     """
@@ -47,9 +57,7 @@ class Batches(Dataset[Batch | OfaDeployError]):
     def at(self, step: int) -> Batch:
         """Images, float32, shape (batch, 3, resolution, resolution), and int64 labels."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self.config.seed, epoch, 0x0DE7]).permutation(
-            len(self.images)
-        )
+        order = _order(self.config.seed, epoch, len(self.images))
         start = (position * self.config.processes + self.ranks.rank) * self.config.batch
         chosen = order[start : start + self.config.batch]
         images = self.images.batch(chosen)
@@ -66,8 +74,8 @@ class Batches(Dataset[Batch | OfaDeployError]):
         except OfaDeployError as error:  # a loader would wrap it into its own traceback
             return error
 
-    def stream(self, first: int, stop: int, workers: int = 0) -> Iterator[Batch]:
-        """The batches of the steps from ``first`` to ``stop``, in order.
+    def stream(self, first: int, stop: int, workers: int = 0) -> Generator[Batch, None, None]:
+        """The batches of the steps from ``first`` to ``stop``, in order; closing ends the workers.
 
         Args:
             workers: processes that make batches ahead of the step; 0 makes them here.

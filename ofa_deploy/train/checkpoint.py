@@ -15,16 +15,31 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from ofa_deploy._files import digest, read_bytes, read_model, write_bytes, write_model
+from ofa_deploy import __version__
+from ofa_deploy._files import (
+    digest,
+    read_bytes,
+    read_json,
+    read_model,
+    write_bytes,
+    write_model,
+)
 from ofa_deploy.data import DataSplits
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError
 from ofa_deploy.space import SearchSpace
-from ofa_deploy.supernet import Supernet, channels_last, load_tensors, load_weights
+from ofa_deploy.supernet import (
+    Supernet,
+    channels_last,
+    load_checkpoint,
+    load_tensors,
+    load_weights,
+)
 from ofa_deploy.train.config import AnyConfig
 
-__all__ = ["RunFile", "claim_run", "load_state", "load_supernet", "save_state"]
+__all__ = ["RunFile", "check_init", "claim_run", "load_state", "load_supernet", "save_state"]
 
 _STATE_SCHEMA = "training-state/1"
+_DECIDING = ("torch", "numpy")  # their versions decide about every bit
 
 
 class RunFile(BaseModel):
@@ -56,7 +71,7 @@ class RunFile(BaseModel):
         data: DataSplits,
         data_options: Mapping[str, int | None] | None,
     ) -> "RunFile":
-        """What a run holds before it has weights; torch and numpy decide about every bit."""
+        """What a run holds before it has weights."""
         return cls(
             space=space.to_dict(),
             config=config,
@@ -64,7 +79,7 @@ class RunFile(BaseModel):
             data_digest=data.digest,
             data_options=dict(data_options or {}),
             classes=data.classes,
-            versions={name: version(name) for name in ("torch", "numpy")},
+            versions={"ofa_deploy": __version__, **{name: version(name) for name in _DECIDING}},
         )
 
     @classmethod
@@ -78,34 +93,58 @@ class RunFile(BaseModel):
         return read_model(run / "run.json", cls, schema="supernet-run/1")
 
 
+def check_init(
+    run: Path, space: SearchSpace, init: Path, *, new_classifier: bool = False, seed: int = 0
+) -> None:
+    """See that given weights fit, while there is no folder yet that they could spoil."""
+    if not (run / "run.json").exists():
+        load_checkpoint(Supernet(space), init, new_classifier=new_classifier, seed=seed)
+
+
 def claim_run(run: Path, record: RunFile) -> str:
     """Make ``run`` this run's folder, or see that it is already.
 
+    A setting that the folder's ``run.json`` is too old to know must have its default now.
+
     Returns:
-        A digest of all that decides what comes out.
+        A digest of all that decides what comes out, as ``run.json`` has it: it stays the same when
+        a later ofa_deploy knows more settings.
 
     Raises:
         MismatchError: if it holds another run, naming what differs.
     """
-    keys = {"space", "config", "data_digest", "versions"}
-    wanted = record.model_dump(mode="json", include=keys)
-    if (run / "run.json").exists():
-        found = RunFile.load(run).model_dump(mode="json", include=keys)
-        different = sorted(key for key in keys if found[key] != wanted[key])
-        if "config" in different:
-            different += sorted(
-                f"config.{key} ({found['config'].get(key)} there, {value} now)"
-                for key, value in wanted["config"].items()
-                if found["config"].get(key) != value
-            )
-        if different:
-            raise MismatchError(
-                f"{run}: holds another run, which differs in {', '.join(different)}; "
-                "name another folder, or delete it to train anew"
-            )
-    else:
-        write_model(run / "run.json", record)
-    return digest(wanted)
+    path = run / "run.json"
+    if not path.exists():
+        write_model(path, record)
+    elif different := _differences(RunFile.load(run), record):
+        raise MismatchError(
+            f"{run}: holds another run, which differs in {', '.join(different)}; "
+            "name another folder, or delete it to train anew"
+        )
+    written = read_json(path)
+    return digest({key: written[key] for key in ("space", "config", "data_digest", "versions")})
+
+
+def _differences(found: RunFile, wanted: RunFile) -> list[str]:
+    """What decides about a run and is not the same in two records, by name."""
+    there, now = (_deciding(record) for record in (found, wanted))
+    different = sorted(key for key in now if there[key] != now[key])
+    if "config" in different:
+        different += sorted(
+            f"config.{key} ({there['config'].get(key)} there, {value} now)"
+            for key, value in now["config"].items()
+            if there["config"].get(key) != value
+        )
+    return different
+
+
+def _deciding(record: RunFile) -> dict[str, Any]:
+    return {
+        "space": record.search_space.to_dict(),
+        "config": record.config.model_dump(mode="json"),
+        "data_digest": record.data_digest,
+        "versions": {name: record.versions.get(name) for name in _DECIDING},
+    }
 
 
 def save_state(path: Path, identity: str, state: dict[str, Any]) -> None:
@@ -116,10 +155,11 @@ def save_state(path: Path, identity: str, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path, identity: str) -> dict[str, Any] | None:
-    """Read it back, or None when there is none or it belongs to other settings.
+    """Read it back, or None when there is none.
 
     Raises:
         FileFormatError: if the file is damaged.
+        MismatchError: if it belongs to another run than ``run.json``.
     """
     if not path.exists():
         return None
@@ -140,7 +180,13 @@ def load_state(path: Path, identity: str) -> dict[str, Any] | None:
         {"step", "sums", "rows", "cost", "net", "frozen", "optimizer"} - state.keys()
     ):
         raise FileFormatError(f"{path}: checkpoint without {', '.join(missing)}")
-    return state if state.get("identity") == identity else None
+    if state.get("identity") != identity:
+        raise MismatchError(
+            f"{path}: a checkpoint of another run than run.json beside it speaks of (other "
+            "settings, space, data or versions); restore the two, or delete it to train from the "
+            "start"
+        )
+    return state
 
 
 def load_supernet(run: Path) -> tuple[Supernet, RunFile]:
@@ -153,7 +199,8 @@ def load_supernet(run: Path) -> tuple[Supernet, RunFile]:
     record = RunFile.load(run)
     if record.weights_sha256 is None:
         raise InputError(
-            f"{run}: training has not finished; resume it with: ofa-deploy train --run {run}"
+            f"{run}: training has not finished; resume it with: "
+            f"ofa-deploy train --resume --run {run}"
         )
     net = Supernet(record.search_space)
     load_weights(net, load_tensors(run / "supernet.safetensors", sha256=record.weights_sha256), run)

@@ -92,7 +92,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(settings)
         except ValidationError as error:
-            raise InputError(_one_line(error)) from None
+            raise InputError(_one_line(error, cls)) from None
 
 
 class DepsConfig(Settings):
@@ -233,10 +233,14 @@ def build_config(method: str, **settings: object) -> TrainConfig:
     return _BY_METHOD[method].build(**settings)
 
 
-def _one_line(error: ValidationError) -> str:
+def _one_line(error: ValidationError, config: type[Settings]) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(map(str, first["loc"]))
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        method = config.model_fields["method"].default
+        known = ", ".join(sorted(config.model_fields.keys() - {"method"}))
+        message = f"method {method} has no setting {where}; it has {known}"
     return f"training settings: {f'{where}: ' if where else ''}{message}"
 
 

@@ -35,10 +35,13 @@ class Evaluator:
     ranks: Ranks = ALONE
 
     @classmethod
-    def load(cls, run: Path, data: DataSplits, ranks: Ranks = ALONE) -> "Evaluator":
+    def load(
+        cls, run: Path, data: DataSplits, ranks: Ranks = ALONE, *, threads: int | None = None
+    ) -> "Evaluator":
         """Load a finished run.
 
         Args:
+            threads: of this process; those of the run when not given.
             ranks: the processes that take part; each calls every method, and the first writes.
 
         Raises:
@@ -50,7 +53,7 @@ class Evaluator:
                 f"{run}: trained on {record.data} ({record.data_digest}), but the data there is "
                 f"now {data.digest}; its images or their number have changed"
             )
-        torch.set_num_threads(record.config.threads)
+        torch.set_num_threads(threads or record.config.threads)
         keep_freed_memory()
         net.to(ranks.device)
         return cls(run, net, record, data, ranks)
@@ -102,7 +105,7 @@ class Evaluator:
         return SubnetFile(
             space=self.record.space,
             supernet_sha256=self.record.weights_sha256,
-            data=self.record.data,
+            data=self.data.name,  # where it is now
             data_options=self.record.data_options,
             data_digest=self.record.data_digest,
             classes=self.record.classes,

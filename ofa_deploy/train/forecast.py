@@ -8,7 +8,7 @@ import numpy as np
 from ofa_deploy.cost import macs_model
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.train.config import TrainConfig
-from ofa_deploy.train.plan import FORWARD_AND_BACKWARD, Phase, Plan
+from ofa_deploy.train.plan import Phase, Plan, step_macs
 
 __all__ = ["Forecast", "PhaseForecast", "forecast"]
 
@@ -79,12 +79,11 @@ def _phase(
 ) -> PhaseForecast:
     model = macs_model(space)
     steps = np.unique(np.linspace(0, phase.steps - 1, _SAMPLES).astype(int))
+    teacher = space.largest if taught else None
     per_step = [
-        model.predict([each.arch for each in plan.passes(space, first + int(step), seed)]).sum()
+        step_macs(model, plan.passes(space, first + int(step), seed), images, teacher)
         for step in steps
     ]
-    teacher = model.predict([space.largest]).sum() if taught else 0.0
-    macs = images * phase.steps * (FORWARD_AND_BACKWARD * float(np.mean(per_step)) + teacher)
     rules = [phase.rules(step) for step in (0, phase.steps - 1)]
     counts = Counter(rule.role for rule in rules[0])
     return PhaseForecast(
@@ -94,5 +93,5 @@ def _phase(
         lr=(phase.lr(0), phase.lr(phase.steps // 2), phase.lr(phase.steps - 1)),
         passes=" + ".join(f"{n} {role}" if n > 1 else role for role, n in counts.items()),
         weight=(rules[0][-1].weight, rules[1][-1].weight),
-        macs=macs,
+        macs=phase.steps * float(np.mean(per_step)),
     )

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import torch
@@ -18,11 +18,11 @@ from ofa_deploy.supernet import (
     load_checkpoint,
     save_tensors,
 )
-from ofa_deploy.train.checkpoint import RunFile, claim_run, load_state, save_state
+from ofa_deploy.train.checkpoint import RunFile, check_init, claim_run, load_state, save_state
 from ofa_deploy.train.config import TrainConfig
 from ofa_deploy.train.events import EventLog
 from ofa_deploy.train.ranks import ALONE, Ranks
-from ofa_deploy.train.threads import keep_freed_memory
+from ofa_deploy.train.threads import keep_freed_memory, repeatable_kernels
 from ofa_deploy.train.trainer import Trainer, check_fit
 
 __all__ = ["train"]
@@ -45,8 +45,8 @@ def train(
 ) -> RunFile:
     """Train a supernet into ``run``, or go on where an interrupted run stopped.
 
-    A resumed run ends bit-identical to an undisturbed one on the same machine; at most the last
-    minute is trained again.
+    A resumed run ends bit-identical to an undisturbed one on the same CPU; on a GPU as far as its
+    kernels repeat themselves. At most the last minute is trained again.
 
     Args:
         data_options: what ``load_data`` was given, kept so that later commands load the same.
@@ -59,7 +59,9 @@ def train(
         What ``run/run.json`` then holds.
 
     Raises:
-        MismatchError: if ``run`` holds a run of other settings, space or data.
+        MismatchError: if ``run`` holds a run of other settings, space or data, or a checkpoint of
+            another run.
+        InputError: if a run that began with ``init`` has no checkpoint yet, and comes without it.
         TrainingDivergedError: if the loss is not finite; the last good checkpoint stays.
     """
     if init is not None:
@@ -68,8 +70,8 @@ def train(
     check_fit(config, space, data)
     if config.processes != ranks.count:
         raise InputError(f"settings for {config.processes} processes, found {ranks.count}")
-    if init is not None and not (run / "run.json").exists():  # before the folder appears
-        _load_init(Supernet(space), init, config)
+    if init is not None:
+        check_init(run, space, init, new_classifier=config.new_classifier, seed=config.seed)
     ranks.wait()
     with exclusive(run) if ranks.first else nullcontext():
         if ranks.first:
@@ -81,29 +83,36 @@ def train(
             return finished
         torch.set_num_threads(config.threads)
         keep_freed_memory()
-        trainer = Trainer(space, config, data, ranks, workers=_workers(workers, ranks))
-        if state := load_state(run / "state.pt", identity):
-            trainer.load_state_dict(state)
-            progress.say(f"resuming training at step {trainer.step} of {trainer.plan.steps}")
-        elif init is not None:
-            _load_init(trainer.net, init, config)
-        ranks.wait()
-        with EventLog(run / "events" if ranks.first else None, trainer.step) as events:
-            _run_to_end(trainer, run, identity, progress, events)
+        repeatable_kernels(ranks.device)
+        with closing(Trainer(space, config, data, ranks, workers=_workers(workers, ranks))) as made:
+            _begin(made, run, identity, init, progress)
+            ranks.wait()
+            with EventLog(run / "events" if ranks.first else None, made.step) as events:
+                _run_to_end(made, run, identity, progress, events)
         if ranks.first:
-            _finish(trainer, run, record)
+            _finish(made, run, record)
         ranks.wait()
         return RunFile.load(run)
+
+
+def _begin(
+    trainer: Trainer, run: Path, identity: str, init: Path | None, progress: Progress
+) -> None:
+    """Bring a new trainer to where the run stands."""
+    if state := load_state(run / "state.pt", identity):
+        trainer.load_state_dict(state)
+        progress.say(f"resuming training at step {trainer.step} of {trainer.plan.steps}")
+    elif init is not None:
+        anew, seed = trainer.config.new_classifier, trainer.config.seed
+        load_checkpoint(trainer.net, init, new_classifier=anew, seed=seed)
+    elif trainer.config.init_sha256 is not None:
+        raise InputError(f"{run}: starts from given weights, and none were; add --init FILE")
 
 
 def _workers(asked: int | None, ranks: Ranks) -> int:
     if asked is not None or ranks.device.type == "cpu":
         return asked or 0
     return min(8, max(1, (os.cpu_count() or 1) // ranks.count - 1))
-
-
-def _load_init(net: Supernet, init: Path, config: TrainConfig) -> None:
-    load_checkpoint(net, init, new_classifier=config.new_classifier, seed=config.seed)
 
 
 def _run_to_end(
@@ -150,7 +159,7 @@ def _finite(net: Supernet) -> bool:
     return all(bool(torch.isfinite(parameter).all()) for parameter in net.parameters())
 
 
-def _finish(trainer: Trainer, run: Path, record: RunFile) -> RunFile:
+def _finish(trainer: Trainer, run: Path, record: RunFile) -> None:
     """Write the weights, then the record that binds them, then drop what only a resume needs."""
     sha256 = save_tensors(
         run / "supernet.safetensors", trainer.net.state_dict(), {"space": trainer.space.name}
@@ -164,4 +173,3 @@ def _finish(trainer: Trainer, run: Path, record: RunFile) -> RunFile:
     )
     write_model(run / "run.json", done)
     (run / "state.pt").unlink(missing_ok=True)
-    return RunFile.load(run)

@@ -1,20 +1,21 @@
 """What a run does, step by step: phases, each with its rate, its subnets and their targets.
 
-A training method is nothing but a plan. The draws of a step depend on (seed, step) only, so they
-are the same on every rank and after a resume.
+A training method is a config and the plan that it makes. The subnets of a step depend on
+(seed, step) only, so they are the same on every rank and after a resume.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from ofa_deploy.cost import AdditiveModel
 from ofa_deploy.space import Arch, Population, SearchSpace
 
-__all__ = ["FORWARD_AND_BACKWARD", "Opening", "Pass", "Phase", "Plan", "Rule", "draw"]
+__all__ = ["Opening", "Pass", "Phase", "Plan", "Rule", "draw", "step_macs"]
 
-FORWARD_AND_BACKWARD = 3  # forward passes that both cost: a backward pass is about two
+_FORWARD_AND_BACKWARD = 3  # forward passes that both cost: a backward pass is about two
 
 Role = Literal["largest", "smallest", "random"]
 Target = Literal["labels", "teacher", "labels+frozen"]
@@ -33,6 +34,7 @@ class Opening:
     kernels: int = 99
     depths: int = 99
     expands: int = 99
+    widths: int = 99
     coupled: bool = False
 
 
@@ -113,22 +115,13 @@ class Plan:
             first += each.steps
         raise KeyError(phase)
 
-    def lr_at(self, step: int) -> float:
-        """Learning rate of a step."""
-        phase, local = self.at(step)
-        return phase.lr(local)
-
-    def rules_at(self, step: int) -> tuple[Rule, ...]:
-        """What a step trains, before its subnets are drawn."""
-        phase, local = self.at(step)
-        return phase.rules(local)
-
     def passes(self, space: SearchSpace, step: int, seed: int) -> tuple[Pass, ...]:
         """What a step trains."""
         rng = np.random.default_rng([seed, step, 0xA2C4])
         known = {"largest": space.largest, "smallest": space.smallest}
         passes = []
-        for rule in self.rules_at(step):
+        phase, local = self.at(step)
+        for rule in phase.rules(local):
             arch = known.get(rule.role) or space.decode(draw(space, rng, 1, rule.opening))[0]
             passes.append(Pass(rule.role, arch, rule.weight, rule.target, rule.dropout))
         return tuple(passes)
@@ -136,16 +129,34 @@ class Plan:
 
 def draw(space: SearchSpace, rng: np.random.Generator, n: int, opening: Opening) -> Population:
     """Random networks of what is open, each gene uniform; shape (n, genes)."""
-    limits = {"kernel": opening.kernels, "depth": opening.depths, "expand": opening.expands}
-    kinds = [gene.name.partition("[")[0] for gene in space.genes]
-    counts = np.minimum(space.num_choices, [limits.get(kind, 99) for kind in kinds])
+    limits = {
+        "kernel": opening.kernels,
+        "depth": opening.depths,
+        "expand": opening.expands,
+        "width": opening.widths,
+    }
+    counts = np.minimum(space.num_choices, [limits.get(gene.kind, 99) for gene in space.genes])
     closed = space.num_choices - counts
-    chosen = closed + rng.integers(0, counts, size=(n, len(kinds)))
+    chosen = closed + rng.integers(0, counts, size=(n, len(space.genes)))
     if opening.coupled:
         for column, gene in enumerate(space.genes):
             depth = space.columns.get(f"depth[{gene.stage}]")
-            if gene.name.startswith("expand["):
+            if gene.kind == "expand":
                 most = space.num_choices[depth] - 1 if depth is not None else 0
                 below = most - chosen[:, depth] if depth is not None else np.zeros(n, int)
                 chosen[:, column] = np.maximum(len(gene.choices) - 1 - below, 0)
     return space.mask_inactive(chosen.astype(np.int8))
+
+
+def step_macs(
+    model: AdditiveModel, passes: Sequence[Pass], images: int, teacher: Arch | None
+) -> float:
+    """Multiply-accumulates of a step: its passes forward and backward, a fixed teacher forward.
+
+    Args:
+        model: of one network's multiply-accumulates.
+        images: of all ranks.
+    """
+    trained = model.predict([each.arch for each in passes]).sum()
+    taught = model.predict([teacher]).sum() if teacher is not None else 0
+    return float(images * (_FORWARD_AND_BACKWARD * trained + taught))

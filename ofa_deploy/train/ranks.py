@@ -1,7 +1,8 @@
 """The processes of one run: what they share, and how.
 
 ``torchrun`` starts them and says so in the environment. Gradients are reduced once a step, after
-all passes; every rank draws the same subnets; only the first writes files.
+all passes. Every rank draws the same subnets, but batches, augmentation and dropout of its own;
+only the first writes files.
 """
 
 import os
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from ofa_deploy.errors import InputError
 
-__all__ = ["ALONE", "Ranks", "joined"]
+__all__ = ["ALONE", "Ranks", "here", "joined"]
 
 T = TypeVar("T")
 _CPU = torch.device("cpu")
@@ -80,16 +81,21 @@ class Ranks:
 ALONE = Ranks()
 
 
+def here() -> Ranks:
+    """This process alone, on this machine's GPU if it has one."""
+    return Ranks(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 @contextmanager
 def joined() -> Iterator[Ranks]:
     """Join the processes that ``torchrun`` started, or stay alone.
 
     NCCL between GPUs, gloo between CPUs.
     """
-    gpu = torch.cuda.is_available()
     if "RANK" not in os.environ:
-        yield Ranks(device=torch.device("cuda" if gpu else "cpu"))
+        yield here()
         return
+    gpu = torch.cuda.is_available()
     try:
         rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         local = int(os.environ.get("LOCAL_RANK", rank))

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ofa_deploy.errors import UnknownNameError
-from ofa_deploy.train.config import TrainConfig, build_config
+from ofa_deploy.train.config import DepsConfig, TrainConfig, build_config
 
 __all__ = ["Recipe", "get_recipe", "recipe_names"]
+
+_PAPER = 270  # DεpS's epochs on ImageNet
+_SHORT = 50  # epochs below which each is a large share of the run
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,15 @@ class Recipe:
     data: str
     config: TrainConfig
     images_a_step: int
+
+    def ramp(self, epochs: int) -> dict[str, int]:
+        """DεpS's W and s for other epochs than the recipe's, in its proportions; by setting.
+
+        Nothing where the shares of ``DepsConfig`` hold: for other methods and for few epochs.
+        """
+        if not isinstance(self.config, DepsConfig) or min(epochs, self.config.epochs) < _SHORT:
+            return {}
+        return _ramp(epochs / _PAPER)
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,6 @@ class _Source:
     settings: Mapping[str, Any]
 
 
-_SHORT = 50
 _IMAGENET = "rrc+flip+autoaugment+jitter+erase"
 _CIFAR = {"batch": 128, "lr": 0.1, "augment": "crop+flip", "calibration": 2_000}
 _SOURCES = {
@@ -68,10 +79,14 @@ def _lengths(scale: float, *epochs: int) -> list[int]:
 
 
 def _deps(scale: float) -> dict[str, Any]:
-    total, end, ramp = _lengths(scale, 270, 150, 5)
-    if total < _SHORT:  # an epoch is a large share: the shares of DepsConfig
-        return {"method": "deps", "epochs": total}
-    return {"method": "deps", "epochs": total, "ramp_end": end, "ramp_epochs": ramp}
+    (total,) = _lengths(scale, _PAPER)
+    ramp = _ramp(scale) if total >= _SHORT else {}  # else the shares of DepsConfig
+    return {"method": "deps", "epochs": total, **ramp}
+
+
+def _ramp(scale: float) -> dict[str, int]:
+    end, length = _lengths(scale, 150, 5)
+    return {"ramp_end": end, "ramp_epochs": length}
 
 
 def _bignas(scale: float) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def standard_archs(space: SearchSpace) -> dict[str, Arch]:
         shown = {}
         for column, gene in by_choices:  # the stage with the most gives the name
             for kind, wanted in (("depth", depth), ("expand", expand)):
-                if gene.name.startswith(f"{kind}["):
+                if gene.kind == kind:
                     last = len(gene.choices) - 1
                     row[column] = last if wanted < 0 else min(wanted, last)
                     shown[kind] = f"{kind[0]}{gene.choices[row[column]]:g}"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import torch
@@ -10,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ofa_deploy.errors import TrainingDivergedError
+from ofa_deploy.space import Arch
 from ofa_deploy.supernet import Supernet, resized
 from ofa_deploy.train.distill import DIVERGENCES
 from ofa_deploy.train.plan import Pass
 from ofa_deploy.train.ranks import ALONE, Ranks
 
-__all__ = ["build_optimizer", "train_step"]
+__all__ = ["StepSettings", "build_optimizer", "train_step"]
 
 T = TypeVar("T")
 Gradients = tuple[Tensor | None, ...]
@@ -36,6 +38,24 @@ def build_optimizer(
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
 
 
+@dataclass(frozen=True)
+class StepSettings:
+    """What a step's losses are made of.
+
+    Attributes:
+        dropout: on the features, for passes that ask for it.
+        divergence: a name in ``DIVERGENCES``.
+        kd_ratio: the weight of a frozen teacher's soft labels.
+        bf16: whether networks compute in bfloat16; losses never do.
+    """
+
+    label_smoothing: float = 0.0
+    dropout: float = 0.0
+    divergence: str = "cross-entropy"
+    kd_ratio: float = 1.0
+    bf16: bool = False
+
+
 def train_step(
     net: Supernet,
     optimizer: torch.optim.Optimizer,
@@ -43,12 +63,8 @@ def train_step(
     labels: Tensor,
     passes: Sequence[Pass],
     *,
-    label_smoothing: float = 0.0,
-    dropout: float = 0.0,
-    divergence: str = "cross-entropy",
+    settings: StepSettings = StepSettings(),
     frozen: Supernet | None = None,
-    kd_ratio: float = 1.0,
-    bf16: bool = False,
     generator: torch.Generator | None = None,
     ranks: Ranks = ALONE,
     executor: Executor | None = None,
@@ -60,11 +76,10 @@ def train_step(
     Args:
         images: normalised, shape (batch, 3, r, r); each pass resizes them to its resolution.
         labels: int64, shape (batch,).
-        divergence: a name in ``DIVERGENCES``.
         frozen: the teacher of passes with the target ``labels+frozen``.
-        kd_ratio: the weight of its soft labels.
         generator: for dropout.
-        executor: computes the passes side by side; the first one's forward comes before all.
+        executor: computes several passes side by side; the first one's forward comes before all.
+            A single pass is computed here, with all of this thread's threads.
 
     Returns:
         The unweighted loss of each pass, averaged over ranks.
@@ -73,48 +88,77 @@ def train_step(
         TrainingDivergedError: if a loss is not finite; the weights are left as they were.
     """
     parameters = list(net.parameters())
-    distance = DIVERGENCES[divergence]
-    fixed = _soft_labels(frozen, images, bf16) if frozen is not None else None
-    keeps = [
-        _dropout_mask(net, images, dropout if each.dropout else 0.0, generator) for each in passes
-    ]
-
-    def loss_of(each: Pass, keep: Tensor | None, live: Tensor | None) -> tuple[Tensor, Tensor]:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-            logits = net(resized(images, each.arch.resolution), each.arch, keep=keep)
-        logits = logits.float() if bf16 else logits
-        if each.target == "teacher":
-            assert live is not None, "the first pass must learn from labels"
-            return distance(logits, live), logits
-        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-        if each.target == "labels+frozen":
-            assert fixed is not None, "no teacher was frozen"
-            loss = loss + kd_ratio * distance(logits, fixed)
-        return loss, logits
+    keeps = [_dropout_mask(net, images, each, settings.dropout, generator) for each in passes]
+    losses = _Losses(net, images, labels, settings, frozen)
+    pool = executor if len(passes) > 1 else None
 
     def gradients(each: Pass, loss: Tensor) -> Gradients:
         return torch.autograd.grad(each.weight * loss, parameters, allow_unused=True)
 
-    def whole(each: Pass, keep: Tensor | None, live: Tensor) -> tuple[float, Gradients]:
-        loss, _ = loss_of(each, keep, live)
-        return loss.item(), gradients(each, loss)
+    def whole(each: Pass, keep: Tensor | None, live: Tensor) -> tuple[Tensor, Gradients]:
+        loss, _ = losses.of(each, keep, live)
+        return loss.detach(), gradients(each, loss)
 
-    loss, logits = loss_of(passes[0], keeps[0], None)
+    loss, logits = losses.of(passes[0], keeps[0], None)
     live = logits.detach().softmax(1)
-    first = _start(executor, gradients, passes[0], loss)
+    first = _start(pool, gradients, passes[0], loss)
     others = [
-        _start(executor, whole, each, keep, live)
+        _start(pool, whole, each, keep, live)
         for each, keep in zip(passes[1:], keeps[1:], strict=True)
     ]
-    found = [(loss.item(), first()), *(other() for other in others)]
-    losses = ranks.means([value for value, _ in found])
-    for each, value in zip(passes, losses, strict=True):
-        if not math.isfinite(value):
-            raise TrainingDivergedError(f"the loss of {each.role} {each.arch} is {value}")
+    found = [(loss.detach(), first()), *(other() for other in others)]
+    # Only now: to read a number from a GPU is to wait for all that it was asked to do.
+    values = ranks.means([value.item() for value, _ in found])
+    for each, number in zip(passes, values, strict=True):
+        if not math.isfinite(number):
+            raise TrainingDivergedError(f"the loss of {each.role} {each.arch} is {number}")
     _set_gradients(parameters, [each for _, each in found])
     ranks.mean_gradients(net)
     optimizer.step()
-    return losses
+    return values
+
+
+class _Losses:
+    """The loss of each pass of one step."""
+
+    def __init__(
+        self,
+        net: Supernet,
+        images: Tensor,
+        labels: Tensor,
+        settings: StepSettings,
+        frozen: Supernet | None,
+    ) -> None:
+        self.net, self.images, self.labels, self.settings = net, images, labels, settings
+        self.distance = DIVERGENCES[settings.divergence]
+        self.fixed: Tensor | None = None
+        if frozen is not None:
+            with torch.no_grad():
+                self.fixed = self._logits(frozen, frozen.space.largest).softmax(1)
+
+    def _logits(self, net: Supernet, arch: Arch, keep: Tensor | None = None) -> Tensor:
+        bf16 = self.settings.bf16
+        with torch.autocast(self.images.device.type, torch.bfloat16, enabled=bf16):
+            logits = net(resized(self.images, arch.resolution), arch, keep=keep)
+        return cast(Tensor, logits.float() if bf16 else logits)
+
+    def of(self, each: Pass, keep: Tensor | None, live: Tensor | None) -> tuple[Tensor, Tensor]:
+        """A pass's loss, a scalar, and its logits, shape (batch, classes).
+
+        Args:
+            keep: its dropout mask.
+            live: the soft labels of the step's first pass; None for that pass itself.
+        """
+        logits = self._logits(self.net, each.arch, keep)
+        if each.target == "teacher":
+            assert live is not None, "the first pass must learn from labels"
+            return self.distance(logits, live), logits
+        smoothing = self.settings.label_smoothing
+        loss = F.cross_entropy(logits, self.labels, label_smoothing=smoothing)
+        if each.target == "labels+frozen":
+            assert self.fixed is not None, "no teacher was frozen"
+            loss = loss + self.settings.kd_ratio * self.distance(logits, self.fixed)
+        return loss, logits
 
 
 def _start(executor: Executor | None, function: Callable[..., T], *args: object) -> Callable[[], T]:
@@ -138,18 +182,10 @@ def _set_gradients(parameters: Sequence[nn.Parameter], passes: Sequence[Gradient
                 parameter.grad += part
 
 
-@torch.no_grad()
-def _soft_labels(teacher: Supernet, images: Tensor, bf16: bool) -> Tensor:
-    arch = teacher.space.largest
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-        logits = teacher(resized(images, arch.resolution), arch)
-    return cast(Tensor, (logits.float() if bf16 else logits).softmax(1))
-
-
 def _dropout_mask(
-    net: Supernet, images: Tensor, rate: float, generator: torch.Generator | None
+    net: Supernet, images: Tensor, each: Pass, rate: float, generator: torch.Generator | None
 ) -> Tensor | None:
-    if not rate:
+    if not rate or not each.dropout:
         return None
     kept = torch.rand(len(images), net.feature_count, generator=generator) >= rate
     return (kept.float() / (1 - rate)).to(images.device)

@@ -1,4 +1,4 @@
-"""How training uses the processor: memory it keeps, and threads that compute side by side."""
+"""How training uses the machine: memory it keeps, threads side by side, kernels that repeat."""
 
 import ctypes
 import sys
@@ -7,7 +7,7 @@ from threading import Barrier
 
 import torch
 
-__all__ = ["keep_freed_memory", "pass_threads"]
+__all__ = ["keep_freed_memory", "pass_threads", "repeatable_kernels", "threads_for"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
@@ -26,6 +26,19 @@ def keep_freed_memory() -> None:
         mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)  # glibc's own ceiling for this setting
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(_M_ARENA_MAX, 1)
+
+
+def repeatable_kernels(device: torch.device) -> None:
+    """On a GPU hold cuDNN to kernels that give the same bits each time, chosen without timing."""
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+
+
+def threads_for(passes: int, threads: int) -> Executor | None:
+    """Threads for steps of so many passes, which share ``threads``; None if one has them all."""
+    count = min(passes, threads)
+    return pass_threads(count, threads // count) if count > 1 else None
 
 
 def pass_threads(count: int, threads: int) -> Executor:

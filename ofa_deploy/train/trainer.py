@@ -4,7 +4,7 @@ import copy
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +23,10 @@ from ofa_deploy.supernet.modules import Bottleneck, MBConv
 from ofa_deploy.train.batches import Batches, draw_seed
 from ofa_deploy.train.config import TrainConfig
 from ofa_deploy.train.methods import plan_for
-from ofa_deploy.train.plan import FORWARD_AND_BACKWARD, Pass, Phase, Rule
+from ofa_deploy.train.plan import Phase, Rule, step_macs
 from ofa_deploy.train.ranks import ALONE, Ranks
-from ofa_deploy.train.step import build_optimizer, train_step
-from ofa_deploy.train.threads import pass_threads
+from ofa_deploy.train.step import StepSettings, build_optimizer, train_step
+from ofa_deploy.train.threads import threads_for
 
 __all__ = ["Trainer", "check_classes", "check_fit"]
 
@@ -68,16 +68,21 @@ class Trainer:
         self.plan = plan_for(self.config, self.space, self.steps_per_epoch)
         self.macs = macs_model(self.space)
         self.executor = self._threads()
-        self._stream: Iterator[tuple[Tensor, Tensor]] | None = None
+        self.settings = StepSettings(
+            label_smoothing=self.config.label_smoothing,
+            dropout=self.config.dropout,
+            divergence=self.config.divergence,
+            kd_ratio=self.config.kd_ratio,
+            bf16=self.config.precision == "bf16",
+        )
+        self._stream: Generator[tuple[Tensor, Tensor], None, None] | None = None
         self._new_optimizer()
 
     def _threads(self) -> Executor | None:
-        """Threads for the passes of a step, which share the run's threads; on a CPU only."""
+        """Threads for the passes of a step; on a CPU only."""
         most = max(len(phase.rules(0)) for phase in self.plan.phases)
-        count = min(self.config.threads, most)
-        if count == 1 or self.ranks.device.type != "cpu":
-            return None
-        return pass_threads(count, self.config.threads // count)
+        on_cpu = self.ranks.device.type == "cpu"
+        return threads_for(most, self.config.threads) if on_cpu else None
 
     def _new_optimizer(self) -> None:
         self.optimizer = build_optimizer(
@@ -94,7 +99,7 @@ class Trainer:
         return self.step >= self.plan.steps
 
     def advance(self) -> list[float]:
-        """Take one step; every draw in it depends on (seed, step) only."""
+        """Take one step; its draws depend on (seed, step, rank, number of ranks) only."""
         phase, local = self.plan.at(self.step)
         if local == 0:
             self._begin(phase)
@@ -110,12 +115,8 @@ class Trainer:
             images,
             labels,
             passes,
-            label_smoothing=self.config.label_smoothing,
-            dropout=self.config.dropout,
-            divergence=self.config.divergence,
+            settings=self.settings,
             frozen=self.frozen,
-            kd_ratio=self.config.kd_ratio,
-            bf16=self.config.precision == "bf16",
             generator=torch.Generator().manual_seed(
                 draw_seed(self.config, self.step, "dropout", self.ranks)
             ),
@@ -125,15 +126,36 @@ class Trainer:
         for each, loss in zip(passes, losses, strict=True):
             total, count = self.sums.get(each.role, (0.0, 0))
             self.sums[each.role] = (total + loss, count + 1)
-        self.cost += self._cost(passes)
+        images_a_step = self.config.batch * self.config.processes
+        teacher = self.space.largest if self.frozen is not None else None
+        self.cost += int(step_macs(self.macs, passes, images_a_step, teacher))
         self.step += 1
         return losses
 
+    def seek(self, step: int) -> None:
+        """Go on from another step, its batch included; weights stay as they are."""
+        self._end_stream()
+        self.step = step
+
+    def close(self) -> None:
+        """End the threads and processes that worked for it; no step can be taken any more."""
+        self._end_stream()
+        if self.executor is not None:
+            self.executor.shutdown()
+
+    def _end_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        self._stream = None
+
     def scalars(self, losses: list[float]) -> dict[str, float]:
-        """What there is to see of the last step: the losses, the rate, the subnets' weight."""
+        """What there is to see of the last step: mean losses, the rate, the subnets' weight."""
         phase, local = self.plan.at(self.step - 1)
         rules = phase.rules(local)
-        named = {f"loss/{rule.role}": loss for rule, loss in zip(rules, losses, strict=True)}
+        by_role: dict[str, list[float]] = {}
+        for rule, loss in zip(rules, losses, strict=True):
+            by_role.setdefault(f"loss/{rule.role}", []).append(loss)
+        named = {name: sum(values) / len(values) for name, values in by_role.items()}
         return {**named, "lr": phase.lr(local), "beta": _subnet_weight(rules)}
 
     def _begin(self, phase: Phase) -> None:
@@ -146,12 +168,6 @@ class Trainer:
                     self.net.sort_channels(self.optimizer)
                 case "restart optimizer":
                     self._new_optimizer()
-
-    def _cost(self, passes: tuple[Pass, ...]) -> int:
-        images = self.config.batch * self.config.processes
-        trained = self.macs.predict([each.arch for each in passes]).sum()
-        taught = self.macs.predict([self.space.largest]).sum() if self.frozen is not None else 0
-        return int(images * (FORWARD_AND_BACKWARD * trained + taught))
 
     def close_epoch(self) -> dict[str, float | str]:
         """Evaluate the largest and smallest subnet and add the epoch's row."""
@@ -193,10 +209,10 @@ class Trainer:
         """Continue from what ``state_dict`` gave."""
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.cost = state["step"], state["cost"]
+        self.seek(state["step"])
+        self.cost = state["cost"]
         self.sums = {role: (total, count) for role, (total, count) in state["sums"].items()}
         self.rows = state["rows"]
-        self._stream = None
         if state["frozen"] is not None:
             self.frozen = copy.deepcopy(self.net).requires_grad_(False)
             self.frozen.load_state_dict(state["frozen"])

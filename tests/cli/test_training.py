@@ -2,7 +2,9 @@
 
 import csv
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from PIL import Image
 
 from ofa_deploy.space import get_space
 from ofa_deploy.supernet import Supernet
+from ofa_deploy.train import Evaluator, Ranks, loop
 
 FEW = ("--train-images", 64, "--validation-images", 40, "--test-images", 40, "--calibration", 32)
 SMALL = (*FEW, "--batch", 16, "--threads", 1)
@@ -118,6 +121,8 @@ def test_adapt_brings_own_classes_to_given_weights(cli: Callable[..., Any], phot
     assert record["classes"] == ["moss", "rust", "slate"]
     assert record["config"]["new_classifier"] and record["config"]["init_sha256"]
     assert Path("mine/accuracy.onnx").exists()
+    with Path("mine/evaluations.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 9
 
 
 @pytest.mark.parametrize(
@@ -132,6 +137,9 @@ def test_adapt_brings_own_classes_to_given_weights(cli: Callable[..., Any], phot
         (["train", "--config", "none.toml"], "none.toml: no such file"),
         (["train", "--augment", "crop+blur"], "unknown augmentation 'blur'"),
         (["train", "--set", "method=genetic"], "unknown method 'genetic'"),
+        (["train", "bignas-glyphs", "--ramp-end", 3], "method bignas has no setting ramp_end; it"),
+        (["train", "compofa-glyphs", "--epochs", 3], "method compofa has no setting epochs; it"),
+        (["train", "--dry-run", "--batch", 128], "at least one batch of 128 training images"),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(
@@ -139,3 +147,191 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
 ) -> None:
     assert message in cli(*args, *FEW).error(1)
     assert not list(Path().iterdir())
+
+
+# -- going on -------------------------------------------------------------------------------
+
+
+def stopped(monkeypatch: pytest.MonkeyPatch, *args: object, cli: Callable[..., Any]) -> None:
+    """Begin a run and interrupt it at the end of its first epoch."""
+    write = loop.save_state
+
+    def interrupted(*given: Any) -> None:
+        write(*given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_state", interrupted)
+        assert cli(*args).code == 130
+
+
+def test_a_run_goes_on_by_its_name_alone(
+    cli: Callable[..., Any], photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("bignas-images", "--data", photos, "--epochs", 2, "--batch", 16, "--seed", 4)
+    few = ("--train-images", 60, "--calibration", 32, "--threads", 1, "--set", "decay=0.9")
+    stopped(monkeypatch, "train", *asked, *few, "--run", "r", cli=cli)
+    advice = cli("evaluate", "r").error(1).rpartition("ofa-deploy ")[2]
+    assert advice == "train --resume --run r"
+    done = cli(*advice.split())
+    assert done.code == 0, done.stderr
+    assert "resuming training at step 3 of 6" in done.stderr
+    assert cli("train", *asked, *few, "--run", "whole").code == 0
+    names = ("run.json", "supernet.safetensors", "metrics.csv")
+    assert all(Path("r", n).read_bytes() == Path("whole", n).read_bytes() for n in names)
+
+
+def test_what_is_said_beside_a_run_must_be_its_own(
+    cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped(monkeypatch, "train", "--epochs", 2, "--run", "r", *SMALL, cli=cli)
+    resumed = ("train", "--resume", "--run", "r")
+    assert "config.lr (0.025 there, 0.5 now)" in cli(*resumed, "--lr", 0.5).error(1)
+    assert "which differs in space" in cli(*resumed, "--space", "deps-mbv3-32").error(1)
+    assert "differs in data_digest" in cli(*resumed, "--train-images", 48).error(1)
+
+
+def test_images_that_have_moved(cli: Callable[..., Any], photos: Path) -> None:
+    shutil.copytree(photos, "before")
+    shutil.copytree(photos, "other")
+    first = next(Path("other/moss").iterdir())
+    shutil.copy(next(Path("other/rust").iterdir()), first)
+    asked = ("--epochs", 2, "--batch", 16, "--calibration", 32, "--threads", 1)
+    assert cli("train", "--data", "before", "--run", "r", *asked).code == 0
+    Path("before").rename("after")
+    assert "before" in cli("evaluate", "r", "--subnets", 9).error(1)
+    assert "images or their number have changed" in cli("evaluate", "r", "--data", "other").error(1)
+    done = cli("evaluate", "r", "--subnets", 9, "--data", "after", "--threads", 2)
+    assert done.code == 0, done.stderr
+    assert torch.get_num_threads() == 2
+    cut = ("--run", "r", "--arch", "smallest")
+    assert cli("export", *cut, "--data", "after", "--out", "b").code == 0
+    subnet = "r/subnets/smallest.subnet.json"
+    Path("after").rename("later")
+    assert cli("export", subnet, "--out", "c").code == 1
+    assert cli("export", subnet, "--data", "later", "--out", "c").code == 0
+    assert "are others" in cli("export", subnet, "--data", "other", "--out", "d").error(1)
+    again = cli("train", "--resume", "--run", "r", "--data", "later")
+    assert again.code == 0, again.stderr
+
+
+# -- settings -------------------------------------------------------------------------------
+
+
+def test_the_split_follows_the_seed_of_the_settings(cli: Callable[..., Any]) -> None:
+    Path("seed.toml").write_text("seed = 3\n")
+    found = []
+    for run, *given in (
+        ("a", "--config", "seed.toml"),
+        ("b", "--seed", 3),
+        ("c", "--config", "seed.toml", "--seed", 0),
+        ("d",),
+    ):
+        assert cli("train", "--epochs", 2, "--run", run, *SMALL, *given, "--quiet").code == 0
+        record = json.loads(Path(run, "run.json").read_text())
+        found.append((record["config"]["seed"], record["data_options"]["seed"]))
+    assert found == [(3, 3), (3, 3), (0, 0), (0, 0)]
+
+
+def test_a_recipe_s_own_epochs_change_nothing(cli: Callable[..., Any]) -> None:
+    few = ("--data", "glyphs", "--space", SPACE, "--resolutions", 32, "--dry-run", *SMALL)
+    plain, same = (cli("train", "deps-imagenet", *e, *few) for e in ((), ("--epochs", 270)))
+    assert plain.code == 0, plain.stderr
+    assert plain.stdout == same.stdout
+    assert " 150 " in plain.stdout
+
+
+def test_another_method_brings_its_own_recipe(cli: Callable[..., Any]) -> None:
+    given = ("--dry-run", *SMALL, "--quiet")
+    changed = cli("train", "deps-glyphs", "--set", "method=progressive", *given)
+    assert changed.code == 0, changed.stderr
+    assert changed.stdout == cli("train", "progressive-glyphs", *given).stdout
+
+
+def test_dry_run_lists_the_settings(cli: Callable[..., Any]) -> None:
+    shown = cli("train", "bignas-glyphs", "--dry-run", "--set", "decay=0.875", *SMALL).stdout
+    (line,) = [line for line in shown.splitlines() if " decay " in line]
+    assert "0.875" in line and "0.97" in line
+
+
+def test_adapt_keeps_a_warm_up(cli: Callable[..., Any]) -> None:
+    given = ("--weights", "w.pth", "--space", SPACE, "--data", "glyphs", "--run", "r")
+    refused = cli("adapt", *given, "--epochs", 2)
+    assert refused.code == 2 and "equal to 3" in refused.stderr
+
+
+# -- ranks and devices ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def second_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process as the second of two; nothing may be sent to the other."""
+
+    @contextmanager
+    def joined() -> Iterator[Ranks]:
+        yield Ranks(1, 2)
+
+    monkeypatch.setattr("ofa_deploy.train.joined", joined)
+
+
+@pytest.mark.usefixtures("second_rank")
+def test_only_the_first_rank_forecasts_and_adopts(cli: Callable[..., Any]) -> None:
+    torch.save(Supernet(get_space(SPACE), seed=3).state_dict(), "given.pth")
+    forecast = cli("train", "--dry-run", *SMALL)
+    adopted = cli("train", "--init", "given.pth", "--epochs", 0, "--run", "r", *SMALL)
+    for done in (forecast, adopted):
+        assert (done.code, done.stdout, done.stderr) == (0, "", "")
+    assert not Path("r").exists()
+
+
+@pytest.fixture
+def devices(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Pretend that there is a GPU; stops whatever would compute on it, and notes where that was."""
+    seen: list[str] = []
+
+    def trainer(_space: object, _config: object, _data: object, ranks: Ranks, **_: object) -> None:
+        seen.append(ranks.device.type)
+        raise KeyboardInterrupt
+
+    def load(_run: Path, _data: object, ranks: Ranks = loop.ALONE, **_: object) -> None:
+        seen.append(ranks.device.type)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setattr(loop, "Trainer", trainer)
+    monkeypatch.setattr(Evaluator, "load", load)
+    return seen
+
+
+def test_training_takes_the_gpu(cli: Callable[..., Any], photos: Path, devices: list[str]) -> None:
+    torch.save(Supernet(get_space(SPACE), seed=3).state_dict(), "given.pth")
+    given = ("--weights", "given.pth", "--space", SPACE, "--data", photos)
+    assert cli("adapt", *given, "--run", "a", "--batch", 16).code == 130
+    assert cli("train", "--run", "t", *SMALL).code == 130
+    assert cli("quickstart", "--run", "q", "--images", 500, "--quiet").code == 130
+    assert devices == ["cuda"] * 3
+
+
+def test_evaluation_takes_the_gpu(
+    cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    asked = ("train", "--epochs", 2, "--run", "r", *SMALL)
+    assert cli(*asked, "--quiet").code == 0
+    devices = request.getfixturevalue("devices")
+    for again in (
+        asked,
+        ("evaluate", "r"),
+        ("export", "--run", "r", "--arch", "largest", "--out", "b"),
+    ):
+        assert cli(*again).code == 130
+    assert devices == ["cuda"] * 3
+
+
+def test_a_full_gpu_is_one_line(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ofa_deploy.train.train", full)
+        assert "lower --batch" in cli("train", "--run", "r", *SMALL).error(1)

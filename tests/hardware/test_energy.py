@@ -34,7 +34,11 @@ def test_counter_that_starts_again(tmp_path: Path) -> None:
     counter = zone(tmp_path, "0", "package-0", "999000", wrap="999999")
     meter = EnergyMeter.find(tmp_path)
     assert meter is not None
-    assert meter.per_call(lambda: bool(counter.write_text("1000")) and None, 0) == 2.0
+
+    def call() -> None:
+        counter.write_text("1000")
+
+    assert meter.per_call(call, seconds=0) == 2.0
 
 
 @pytest.mark.parametrize("damage", ["name", "energy_uj", "max_energy_range_uj"])

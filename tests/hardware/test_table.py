@@ -57,7 +57,7 @@ def table(tiny_space: SearchSpace) -> LatencyTable:
         reference=measurement(0.4),
         blocks=blocks,
         networks=tuple(
-            NetworkEntry(arch=arch.to_dict(), role=role, latency=measurement(ms))  # type: ignore[arg-type]
+            NetworkEntry(arch=arch.to_dict(), role=role, latency=measurement(ms))
             for role, arch, ms in roles
         ),
     )
@@ -294,3 +294,62 @@ def test_missing_table_lists_those_at_hand(
 def test_folder_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="folder"):
         find_table(str(tmp_path))
+
+
+# -- a device at another speed --------------------------------------------------------------
+
+
+def test_scaled_table_has_every_time_scaled(table: LatencyTable, file: Path) -> None:
+    slower = table.scaled(1.5)
+    assert slower.scale == 1.5
+    assert slower.empty_ms == pytest.approx(1.5 * table.empty_ms)
+    assert slower.reference is not None and table.reference is not None
+    for name in ("ms", "p10", "p50", "p90", "p99"):
+        assert getattr(slower.reference, name) == 1.5 * getattr(table.reference, name)
+    assert slower.reference.spread == table.reference.spread
+    for key, entry in table.blocks.items():
+        assert slower.blocks[key] == entry.model_copy(update={"ms": 1.5 * entry.ms})
+    assert [e.latency.ms for e in slower.networks] == pytest.approx([0.3, 1.05])
+    assert table.scale == 1
+    assert LatencyTable.load(slower.scaled(2).save(file)).scale == 3
+
+
+@pytest.mark.parametrize("factor", [0, -1, float("nan"), float("inf")])
+def test_table_is_scaled_by_positive_factors_only(table: LatencyTable, factor: float) -> None:
+    with pytest.raises(InputError, match="expected a positive factor"):
+        table.scaled(factor)
+
+
+def test_table_without_reference_says_where_it_is_from(file: Path) -> None:
+    edited(file, lambda value: value.update(reference=None))
+    with pytest.raises(FileFormatError, match="a table that was measured has a reference"):
+        LatencyTable.load(file)
+    edited(file, lambda value: value.update(source="csv: x.csv, 1 file"))
+    assert LatencyTable.load(file).reference is None
+
+
+def test_table_is_unjudged_without_networks(table: LatencyTable) -> None:
+    assert table.unjudged == ""
+    alone = table.model_copy(update={"networks": ()})
+    assert alone.unjudged == "error unknown: no whole network was measured"
+
+
+def test_noise_is_of_all_that_was_timed(table: LatencyTable) -> None:
+    entry = next(iter(table.blocks.values())).model_copy(update={"ms": 0.001, "spread": 0.5})
+    assert table.noise_ms(entry) == pytest.approx(0.5 * (0.001 + 0.003))
+    assert table.noise_ms(entry.model_copy(update={"spread": 0.0})) == pytest.approx(0.02 * 0.004)
+
+
+def test_lost_time_is_what_the_best_blocks_would_not_need(table: LatencyTable) -> None:
+    frame = table.to_frame()
+    best = (frame["macs"] / frame["ms"]).quantile(0.95)
+    widest = (frame["bytes_moved"] / frame["ms"]).quantile(0.95)
+    for row in frame.to_dict("records"):
+        floor = max(row["macs"] / best, row["bytes_moved"] / widest)
+        assert row["lost_ms"] == pytest.approx(max(0.0, row["ms"] - floor))
+    slow = table.blocks[frame["block"].iloc[0]]
+    slower = table.model_copy(
+        update={"blocks": {**table.blocks, "x": slow.model_copy(update={"ms": 5.0})}}
+    )
+    lost = slower.to_frame().set_index("block")["lost_ms"]
+    assert lost.idxmax() == "x"

@@ -1,17 +1,15 @@
 """Latency models fitted to synthetic tables and networks whose truth is known."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from itertools import product
 from math import ceil
 
 import numpy as np
 import pytest
 
-from ofa_deploy.cost import AdditiveModel, macs_model, params_model
+from ofa_deploy.cost import AdditiveModel
 from ofa_deploy.errors import InputError, MismatchError
 from ofa_deploy.hardware import BlockEntry, Conditions, LatencyTable, Measurement, NetworkEntry
-from ofa_deploy.predict import HoldoutError, LatencyModel, fit_latency, latency_model
+from ofa_deploy.predict import HoldoutError, LatencyModel, latency_model
 from ofa_deploy.space import Arch, Block, SearchSpace
 
 
@@ -226,75 +224,3 @@ def test_holdout_rank_correlation_by_hand() -> None:
     # Ranks 1 2 3 4 against 2 1 4 3: 1 - 6·4 / (4·15).
     error = HoldoutError.of(np.array([1, 2, 3, 4.0]), np.array([20, 10, 40, 30.0]))
     assert error.spearman == pytest.approx(0.6)
-
-
-# -- fitting to networks alone --------------------------------------------------------------
-
-
-def test_fit_without_priors_uses_macs(tiny_space: SearchSpace, draw: Draw) -> None:
-    archs = draw(40)
-    macs = macs_model(tiny_space).predict(archs)
-    blocks = np.array([len(tiny_space.lower(arch)) for arch in archs])
-    ms = 2e-6 * macs + 0.1 * blocks + 0.3
-    model = fit_latency(tiny_space, archs[:8], ms[:8])
-    np.testing.assert_allclose(model.predict(archs[8:]), ms[8:], rtol=1e-8)
-
-
-def test_fit_combines_priors(tiny_space: SearchSpace, draw: Draw) -> None:
-    archs = draw(60)
-    first = AdditiveModel.from_blocks(tiny_space, block_ms, offset=2.0)
-    second = params_model(tiny_space)
-    ms = 0.7 * first.predict(archs) + 3e-5 * second.predict(archs)
-    model = fit_latency(tiny_space, archs[:20], ms[:20], priors=[first, second])
-    np.testing.assert_allclose(model.predict(archs[20:]), ms[20:], rtol=1e-8)
-
-
-def test_fit_never_weighs_a_prior_negatively(tiny_space: SearchSpace, draw: Draw) -> None:
-    """Latency that falls with MACs is met by no MACs at all, not by negative ones."""
-    archs = draw(40)
-    macs = macs_model(tiny_space).predict(archs)
-    model = fit_latency(tiny_space, archs, 10 - 9 * macs / macs.max())
-    for _, table in model.tables:
-        assert (table >= 0).all()
-    assert model.offset >= 0
-
-
-def test_fitted_bounds_are_exact(tiny_space: SearchSpace, draw: Draw) -> None:
-    archs = draw(10)
-    model = fit_latency(tiny_space, archs, truth(tiny_space, archs))
-    rows = np.array(list(product(*(range(len(g.choices)) for g in tiny_space.genes))), np.int8)
-    everything = model.predict(np.unique(tiny_space.mask_inactive(rows), axis=0))
-    assert len(everything) == tiny_space.num_archs
-    assert model.bounds() == pytest.approx((everything.min(), everything.max()))
-
-
-@pytest.mark.parametrize("networks", [0, 1, 2])
-def test_fit_needs_three_networks(tiny_space: SearchSpace, draw: Draw, networks: int) -> None:
-    with pytest.raises(InputError, match=f"found {networks} and {networks}"):
-        fit_latency(tiny_space, draw(networks) if networks else [], [1.0] * networks)
-
-
-def test_fit_needs_a_latency_a_network(tiny_space: SearchSpace, draw: Draw) -> None:
-    with pytest.raises(InputError, match="found 5 and 4"):
-        fit_latency(tiny_space, draw(5), [1.0] * 4)
-
-
-@pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan"), float("inf")])
-def test_fit_needs_positive_latencies(tiny_space: SearchSpace, draw: Draw, wrong: float) -> None:
-    with pytest.raises(InputError, match="latencies must be positive and finite, in ms"):
-        fit_latency(tiny_space, draw(4), [1.0, 2.0, wrong, 3.0])
-
-
-def test_fit_needs_networks_of_the_space(tiny_space: SearchSpace, draw: Draw) -> None:
-    foreign = replace(draw(1)[0], resolution=20)
-    with pytest.raises(MismatchError, match="resolution = 20"):
-        fit_latency(tiny_space, [*draw(3), foreign], [1.0] * 4)
-    with pytest.raises(InputError, match="expected a population of shape"):
-        fit_latency(tiny_space, np.zeros((4, 3), np.int8), [1.0] * 4)
-
-
-def test_fit_refuses_a_prior_of_another_space(tiny_space: SearchSpace, draw: Draw) -> None:
-    """One with as many genes too, whose answers would be about other networks."""
-    other = replace(tiny_space, resolutions=(12, 32))
-    with pytest.raises(MismatchError):
-        fit_latency(tiny_space, draw(4), [1.0] * 4, priors=[macs_model(other)])

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ofa_deploy.train import RunFile
+from ofa_deploy.train import Plan, Rule, RunFile
 
 OUTPUTS = ("metrics.csv", "run.json", "supernet.safetensors")
 
@@ -46,3 +46,15 @@ def assert_same_outcome(run: Path, finished: Path) -> None:
     assert kept == set(OUTPUTS)
     for name in OUTPUTS:
         assert (run / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+def lr_at(plan: Plan, step: int) -> float:
+    """Learning rate of a step."""
+    phase, local = plan.at(step)
+    return phase.lr(local)
+
+
+def rules_at(plan: Plan, step: int) -> tuple[Rule, ...]:
+    """What a step trains, before its subnets are drawn."""
+    phase, local = plan.at(step)
+    return phase.rules(local)

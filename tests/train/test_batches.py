@@ -11,7 +11,7 @@ import torch
 from ofa_deploy.data import DataSplits, ImageSet
 from ofa_deploy.errors import FileFormatError
 from ofa_deploy.train import DepsConfig, Ranks, RunFile
-from ofa_deploy.train.batches import Batches
+from ofa_deploy.train.batches import Batches, _order
 
 
 @pytest.fixture
@@ -88,3 +88,10 @@ def test_what_a_worker_meets_comes_back_in_one_line(batches: Batches, workers: i
 def test_a_run_with_workers_is_the_same_run(go: Any, run: Path, finished: Path) -> None:
     record = go(workers=1)
     assert record.weights_sha256 == RunFile.load(finished).weights_sha256
+
+
+def test_an_epoch_is_permuted_once(batches: Batches) -> None:
+    _order.cache_clear()
+    for step in range(2 * batches.steps_per_epoch):
+        batches.at(step)
+    assert _order.cache_info().misses == 2

@@ -119,3 +119,11 @@ def test_bad_setting_of_a_method_is_named(method: str, setting: str, value: obje
 def test_unknown_method_is_refused_with_what_is_near() -> None:
     with pytest.raises(UnknownNameError, match="method 'big-nas'.*bignas"):
         build_config("big-nas")
+
+
+def test_setting_that_a_method_does_not_have_is_answered_with_those_it_has() -> None:
+    with pytest.raises(InputError) as caught:
+        build_config("bignas", ramp_end=3)
+    message = str(caught.value)
+    assert "method bignas has no setting ramp_end; it has augment, batch, " in message
+    assert "lr_floor" in message and "ramp_epochs" not in message

@@ -189,3 +189,16 @@ def test_subnet_record_names_where_it_came_from(run: Path, data: DataSplits) -> 
     assert record.network == candidate
     assert record.classes == data.classes
     assert (record.data_digest, record.calibration) == (data.digest, 32)
+
+
+def test_threads_are_the_run_s_or_those_given(finished: Path, data: DataSplits) -> None:
+    Evaluator.load(finished, data, threads=2)
+    assert torch.get_num_threads() == 2
+    Evaluator.load(finished, data)
+    assert torch.get_num_threads() == 1
+
+
+def test_subnet_names_the_data_where_it_is_now(finished: Path, data: DataSplits) -> None:
+    evaluator = Evaluator.load(finished, replace(data, name="elsewhere"))
+    record = evaluator.subnet_record(Candidate(evaluator.record.search_space.largest).to_dict())
+    assert (record.data, record.data_digest) == ("elsewhere", data.digest)

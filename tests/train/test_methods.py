@@ -22,6 +22,7 @@ from ofa_deploy.train import (
     plan_for,
 )
 from ofa_deploy.train.trainer import _zero_gamma
+from tests.train.runs import lr_at
 
 OFA = get_space("ofa-mbv3-w1.0")  # kernels 3, 5, 7; depths 2, 3, 4; ratios 3, 4, 6
 PER_EPOCH = 10
@@ -129,7 +130,7 @@ def test_each_phase_has_a_cosine_of_its_own(
     falling = [1.3 * share * (1 + math.cos(math.pi * step / steps)) for step in range(steps)]
     assert rates == pytest.approx([*rising, *falling], rel=1e-9)
     first = progressive.first_step(name)
-    assert progressive.lr_at(first + warm_up * PER_EPOCH) == pytest.approx(2.6 * share)
+    assert lr_at(progressive, first + warm_up * PER_EPOCH) == pytest.approx(2.6 * share)
 
 
 def test_shares_are_the_published_rates() -> None:
@@ -265,7 +266,7 @@ def test_bignas_is_a_sandwich_from_the_first_step(tiny_space: SearchSpace) -> No
 
 def test_bignas_decays_to_a_twentieth() -> None:
     plan = plan_for(BigNasConfig(epochs=200, lr=0.2, decay=0.97), OFA, PER_EPOCH)
-    rates = [plan.lr_at(step) for step in range(plan.steps)]
+    rates = [lr_at(plan, step) for step in range(plan.steps)]
     floor = math.ceil(math.log(0.05) / math.log(0.97) * PER_EPOCH)  # 98.4 epochs
     falling = [0.2 * 0.97 ** (step / PER_EPOCH) for step in range(floor)]
     assert rates[:floor] == pytest.approx(falling, rel=1e-12)
@@ -306,3 +307,35 @@ def test_only_bignas_starts_with_zero_gamma() -> None:
     configs = (DepsConfig(), ProgressiveConfig(), CompOfaConfig())
     assert [config.zero_gamma for config in configs] == [False] * 3
     assert BigNasConfig().zero_gamma
+
+
+# -- widths ---------------------------------------------------------------------------------
+
+
+def test_widths_open_last_with_the_ratios() -> None:
+    """The ResNet space has three widths of the stem and of each stage, and no kernels to open."""
+    space = get_space("ofa-resnet50")
+    widths = [column for column, gene in enumerate(space.genes) if gene.kind == "width"]
+    greatest = space.num_choices[widths] - 1
+    plan = plan_for(ProgressiveConfig(), space, PER_EPOCH)
+    opened = {}
+    for phase in plan.phases[1:]:
+        first = plan.first_step(phase.name)
+        archs = [p.arch for step in range(first, first + 30) for p in plan.passes(space, step, 0)]
+        opened[phase.name] = int((greatest - space.encode(archs)[:, widths]).max())
+    assert opened == {
+        **{name: 0 for name in opened if name.startswith("depth")},
+        "expand 1": 1,
+        "expand 2": 2,
+    }
+
+
+def test_compound_phases_open_a_width_each() -> None:
+    space = get_space("ofa-resnet50")
+    widths = [column for column, gene in enumerate(space.genes) if gene.kind == "width"]
+    plan = plan_for(CompOfaConfig(), space, PER_EPOCH)
+    for n in (1, 2):
+        first = plan.first_step(f"compound {n}")
+        archs = [p.arch for step in range(first, first + 30) for p in plan.passes(space, step, 0)]
+        closed = space.num_choices[widths] - 1 - space.encode(archs)[:, widths]
+        assert closed.max() == n

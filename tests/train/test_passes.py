@@ -8,6 +8,7 @@ import pytest
 from ofa_deploy.space import SearchSpace, Stage
 from ofa_deploy.train import DepsConfig, Opening, Pass, Phase, Plan, Rule, plan_for
 from ofa_deploy.train.plan import draw
+from tests.train.runs import lr_at, rules_at
 
 # Subnets from step 20 on; β is 1 from step 30 on.
 CONFIG = DepsConfig(epochs=5, ramp_end=3, ramp_epochs=1, lr=0.1, lr_min=0.0)
@@ -188,8 +189,8 @@ def test_steps_of_a_plan_fall_into_its_phases(plan: Plan, tiny_space: SearchSpac
         ("b", 0),
         *(("c", 0), ("c", 1)),
     ]
-    assert [plan.lr_at(step) for step in range(6)] == [10, 11, 12, 20, 30, 31]
-    assert [plan.rules_at(step)[0].weight for step in range(6)] == [0, 1, 2, 0, 0, 1]
+    assert [lr_at(plan, step) for step in range(6)] == [10, 11, 12, 20, 30, 31]
+    assert [rules_at(plan, step)[0].weight for step in range(6)] == [0, 1, 2, 0, 0, 1]
     (made,) = plan.passes(tiny_space, 2, seed=0)
     assert made == Pass("smallest", tiny_space.smallest, 2, "labels", dropout=False)
     assert [plan.first_step(name) for name in "abc"] == [0, 3, 4]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ofa_deploy.data import DataSplits, ImageSet
 from ofa_deploy.errors import InputError
 from ofa_deploy.space import SearchSpace
-from ofa_deploy.train import ALONE, Evaluator, Ranks, RunFile, joined, load_supernet
+from ofa_deploy.train import ALONE, Evaluator, Ranks, RunFile, here, joined, load_supernet
 from ofa_deploy.train.batches import Batches, draw_seed
 from tests.train.runs import OUTPUTS, assert_same_outcome
 from tests.train.two_ranks import KEPT, RUN, exact_config, single
@@ -294,3 +294,12 @@ def test_joined_refuses_half_an_environment(monkeypatch: pytest.MonkeyPatch, ran
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(InputError, match="start with torchrun"), joined():
         pass
+
+
+def test_a_process_alone_takes_the_gpu_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    for gpu, device in ((False, "cpu"), (True, "cuda")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        with joined() as ranks:
+            assert ranks == here()
+            assert (ranks.count, ranks.device.type) == (1, device)

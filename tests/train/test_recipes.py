@@ -15,6 +15,7 @@ from ofa_deploy.train import (
     recipe_names,
 )
 from ofa_deploy.train.config import build_config
+from tests.train.runs import lr_at
 
 DATA = ("glyphs", "images", "cifar10", "cifar100", "imagenet100", "imagenet")
 NAMES = recipe_names()
@@ -40,7 +41,7 @@ def test_recipe_parses_and_plans(name: str) -> None:
     assert recipe.images_a_step % recipe.config.batch == 0
     plan = plan_for(recipe.config, get_space(recipe.space), 10)
     assert plan.steps > 0
-    assert max(plan.lr_at(step) for step in range(0, plan.steps, 10)) == recipe.config.lr
+    assert max(lr_at(plan, step) for step in range(0, plan.steps, 10)) == recipe.config.lr
     rebuilt = build_config(**recipe.config.model_dump())
     assert rebuilt == recipe.config
 
@@ -55,7 +56,7 @@ def test_published_deps() -> None:
     recipe = get_recipe("deps-imagenet")
     assert (recipe.space, recipe.images_a_step) == ("deps-mbv3", 2_048)
     plan = plan_for(config, get_space(recipe.space), 625)
-    assert plan.lr_at(plan.steps - 1) == pytest.approx(2.5e-3, rel=1e-12)
+    assert lr_at(plan, plan.steps - 1) == pytest.approx(2.5e-3, rel=1e-12)
 
 
 def test_published_lengths_of_the_baselines() -> None:
@@ -80,8 +81,8 @@ def test_published_sandwiches() -> None:
     assert bignas.model_dump(exclude=different) == alphanet.model_dump(exclude=different)
     plan = plan_for(bignas, get_space("deps-mbv3"), 10)
     # 0.97 every 2.4 epochs; log 0.05 / log 0.97 · 2.4 = 236 epochs to the floor.
-    assert plan.lr_at(24) / plan.lr_at(0) == pytest.approx(0.97, rel=1e-12)
-    assert plan.lr_at(2_350) > plan.lr_at(2_370) == plan.lr_at(3_999)
+    assert lr_at(plan, 24) / lr_at(plan, 0) == pytest.approx(0.97, rel=1e-12)
+    assert lr_at(plan, 2_350) > lr_at(plan, 2_370) == lr_at(plan, 3_999)
 
 
 @pytest.mark.parametrize("data", ["cifar10", "cifar100"])
@@ -121,3 +122,13 @@ def test_unknown_recipe_is_refused_with_what_is_near(name: str, near: str) -> No
     with pytest.raises(UnknownNameError, match="recipe") as caught:
         get_recipe(name)
     assert near in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_other_epochs_keep_the_proportions_of_the_ramp() -> None:
+    imagenet = get_recipe("deps-imagenet")
+    assert imagenet.ramp(270) == {"ramp_end": 150, "ramp_epochs": 5}
+    assert imagenet.ramp(540) == {"ramp_end": 300, "ramp_epochs": 10}
+    assert get_recipe("deps-cifar10").ramp(100) == {"ramp_end": 56, "ramp_epochs": 2}
+    # Where an epoch is a large share of the run, and where there is no ramp at all.
+    assert imagenet.ramp(20) == get_recipe("deps-glyphs").ramp(20) == {}
+    assert get_recipe("bignas-imagenet").ramp(270) == {}

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from ofa_deploy._files import write_model
+from ofa_deploy import __version__
+from ofa_deploy._files import digest, write_model
 from ofa_deploy.data import DataSplits, ImageSet
 from ofa_deploy.errors import (
     InputError,
@@ -428,3 +429,61 @@ def test_diverged_run_keeps_the_last_good_checkpoint(
     with pytest.raises(KeyboardInterrupt):
         go(progress=watch)
     assert watch.said == ["resuming training at step 4 of 12"]
+
+
+# -- other versions of ofa_deploy -----------------------------------------------------------
+
+
+def test_run_of_an_older_version_goes_on(go: Train, run: Path) -> None:
+    """Settings that it did not know have their defaults."""
+    with pytest.raises(KeyboardInterrupt):
+        go(progress=stop_at(5))
+    record = json.loads((run / "run.json").read_text())
+    del record["config"]["zero_gamma"], record["versions"]["ofa_deploy"]
+    (run / "run.json").write_text(json.dumps(record))
+    keys = ("space", "config", "data_digest", "versions")
+    state = torch.load(run / "state.pt", weights_only=True)
+    torch.save({**state, "identity": digest({key: record[key] for key in keys})}, run / "state.pt")
+    watch = stop_at(5)
+    with pytest.raises(KeyboardInterrupt):
+        go(progress=watch)
+    assert watch.said == ["resuming training at step 4 of 12"]
+
+
+def test_setting_that_an_older_version_did_not_know_must_have_its_default(
+    go: Train, run: Path, config: DepsConfig
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        go(progress=stop_at(1))
+    record = json.loads((run / "run.json").read_text())
+    del record["config"]["zero_gamma"]
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(MismatchError, match=r"config.zero_gamma \(False there, True now\)"):
+        go(config=config.model_copy(update={"zero_gamma": True}))
+
+
+def test_checkpoint_of_another_run_is_not_trained_over(go: Train, run: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        go(progress=stop_at(5))
+    state = torch.load(run / "state.pt", weights_only=True)
+    torch.save({**state, "identity": "0" * 16}, run / "state.pt")
+    before = (run / "state.pt").read_bytes()
+    with pytest.raises(MismatchError, match=r"state.pt: a checkpoint of another run"):
+        go()
+    assert (run / "state.pt").read_bytes() == before
+
+
+def test_run_tells_the_version_that_made_it(finished: Path) -> None:
+    assert RunFile.load(finished).versions["ofa_deploy"] == __version__
+
+
+def test_run_from_given_weights_does_not_go_on_without_them(
+    go: Train, run: Path, small_space: SearchSpace, config: DepsConfig
+) -> None:
+    weights = run.parent / "given.safetensors"
+    save_tensors(weights, Supernet(small_space, seed=9).state_dict(), {})
+    with pytest.raises(KeyboardInterrupt):
+        go(init=weights, progress=stop_at(1))
+    own = RunFile.load(run).config
+    with pytest.raises(InputError, match="starts from given weights, and none were; add --init"):
+        go(config=own)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ofa_deploy.space import get_space
 from ofa_deploy.train import DepsConfig, Plan, plan_for
 from ofa_deploy.train.schedule import cosine, warmed_up
+from tests.train.runs import lr_at, rules_at
 
 SPACE = get_space("mbv3-nano-32")  # a schedule does not depend on it
 
@@ -19,7 +20,7 @@ def plan_of(config: DepsConfig, per_epoch: int) -> Plan:
 
 def beta_at(plan: Plan, step: int) -> float:
     """The weight of the subnets' gradients, which all share it; 0 when there are none."""
-    largest, *subnets = plan.rules_at(step)
+    largest, *subnets = rules_at(plan, step)
     assert (largest.role, largest.weight) == ("largest", 1.0)
     weights = {rule.weight for rule in subnets}
     assert len(weights) <= 1
@@ -57,20 +58,20 @@ def test_steps_are_counted_in_epochs() -> None:
 
 @pytest.mark.parametrize(("share", "lr"), [(0, 2.6), (1 / 3, 1.95), (1 / 2, 1.3), (2 / 3, 0.65)])
 def test_rate_is_one_cosine_over_the_whole_run(share: float, lr: float) -> None:
-    assert PAPER.lr_at(round(share * PAPER.steps)) == pytest.approx(lr, rel=1e-12)
+    assert lr_at(PAPER, round(share * PAPER.steps)) == pytest.approx(lr, rel=1e-12)
 
 
 def test_rate_ends_on_the_floor() -> None:
     # The cosine crosses η_min = 2.5e-3 where 1 - share = 2/π · asin(√(η_min/η0)).
     crossing = 1 - 2 / math.pi * math.asin(math.sqrt(2.5e-3 / 2.6))
     before, after = math.floor(crossing * PAPER.steps), math.ceil(crossing * PAPER.steps)
-    assert PAPER.lr_at(before) > 2.5e-3
-    assert PAPER.lr_at(after) == 2.5e-3
-    assert PAPER.lr_at(PAPER.steps - 1) == 2.5e-3
+    assert lr_at(PAPER, before) > 2.5e-3
+    assert lr_at(PAPER, after) == 2.5e-3
+    assert lr_at(PAPER, PAPER.steps - 1) == 2.5e-3
 
 
 def test_rate_without_a_floor_goes_to_zero() -> None:
-    last = plan_of(SHORT_CONFIG.model_copy(update={"lr_min": 0.0}), 7).lr_at(SHORT.steps - 1)
+    last = lr_at(plan_of(SHORT_CONFIG.model_copy(update={"lr_min": 0.0}), 7), SHORT.steps - 1)
     assert last == pytest.approx(0.4 * math.sin(math.pi / 140) ** 2)
 
 
@@ -78,7 +79,7 @@ def test_rate_without_a_floor_goes_to_zero() -> None:
 def test_rate_never_rises(schedule: tuple[DepsConfig, int]) -> None:
     config, per_epoch = schedule
     plan = plan_of(config, per_epoch)
-    rates = [plan.lr_at(step) for step in range(plan.steps)]
+    rates = [lr_at(plan, step) for step in range(plan.steps)]
     assert plan.steps == config.epochs * per_epoch
     assert rates == sorted(rates, reverse=True)
     assert rates[0] == config.lr
@@ -97,7 +98,7 @@ def test_beta_on_the_ramp(step: int, ramp: float) -> None:
 
 def test_beta_is_zero_before_the_ramp_and_one_after_it() -> None:
     assert {beta_at(SHORT, step) for step in range(28)} == {0.0}
-    assert all(len(SHORT.rules_at(step)) == 1 for step in range(28))
+    assert all(len(rules_at(SHORT, step)) == 1 for step in range(28))
     assert beta_at(SHORT, 28) > 0
     assert {beta_at(SHORT, step) for step in range(42, 70)} == {1.0}
 
@@ -111,8 +112,8 @@ def test_effective_rate_climbs_linearly_to_the_rate_at_the_ramps_end(
     start = (config.ramp_end - config.ramp_epochs) * per_epoch
     end = config.ramp_end * per_epoch
     assert all(beta_at(plan, t) == 0 for t in range(start))
-    effective = [beta_at(plan, t) * plan.lr_at(t) for t in range(start, end)]
-    slope = plan.lr_at(end) / max(1, end - start)
+    effective = [beta_at(plan, t) * lr_at(plan, t) for t in range(start, end)]
+    slope = lr_at(plan, end) / max(1, end - start)
     assert effective == pytest.approx([slope * (i + 1) for i in range(end - start)], rel=1e-9)
     assert all(beta_at(plan, t) == 1.0 for t in range(end, plan.steps))
 
@@ -125,14 +126,14 @@ def test_beta_where_the_ramp_lies_on_the_floor() -> None:
 def test_floor_scales_with_the_rate() -> None:
     # 2.5e-3 at 2.6
     plan = plan_of(DepsConfig(epochs=9, ramp_end=6, ramp_epochs=2, lr=0.52), 700)
-    assert plan.lr_at(plan.steps - 1) == pytest.approx(0.5e-3, rel=1e-12)
+    assert lr_at(plan, plan.steps - 1) == pytest.approx(0.5e-3, rel=1e-12)
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.02])
 def test_floor_that_is_given_is_taken(floor: float) -> None:
     plan = plan_of(DepsConfig(epochs=9, ramp_end=6, lr_min=floor), 700)
     last = 0.05 * (1 + math.cos(math.pi * (6_299 / 6_300)))
-    assert plan.lr_at(6_299) == pytest.approx(max(floor, last), rel=1e-9)
+    assert lr_at(plan, 6_299) == pytest.approx(max(floor, last), rel=1e-9)
 
 
 def test_channels_are_sorted_where_shrinking_begins() -> None:
@@ -149,7 +150,7 @@ def test_without_a_ramp_shrinking_begins_at_full_weight() -> None:
     starts = [(phase.name, phase.steps, phase.start) for phase in plan.phases]
     assert starts == [("warm-up", 42, ()), ("shrink", 28, ("sort channels",))]
     assert [beta_at(plan, step) for step in (0, 41, 42, 43, 69)] == [0, 0, 1, 1, 1]
-    assert [plan.lr_at(t) for t in range(70)] == [SHORT.lr_at(t) for t in range(70)]
+    assert [lr_at(plan, t) for t in range(70)] == [lr_at(SHORT, t) for t in range(70)]
 
 
 def test_ramp_from_the_first_step_has_no_warm_up() -> None:

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,19 @@ from ofa_deploy.data import DataSplits
 from ofa_deploy.errors import TrainingDivergedError
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet
-from ofa_deploy.train import DepsConfig, Pass, Trainer, build_optimizer, train_step
+from ofa_deploy.train import (
+    DepsConfig,
+    Pass,
+    StepSettings,
+    Trainer,
+    build_optimizer,
+    train_step,
+)
+from ofa_deploy.train import trainer as trainer_module
 
 BETA = 0.3
 SMOOTHING = 0.1
+SMOOTH = StepSettings(label_smoothing=SMOOTHING)
 
 
 @pytest.fixture
@@ -109,7 +119,7 @@ def test_gradient_is_the_weighted_sum_of_four_passes(
 ) -> None:
     expected_losses = losses_of(net, *batch, passes)
     expected = gradients_of(net, expected_losses)
-    losses = train_step(net, plain_sgd(net), *batch, passes, label_smoothing=SMOOTHING)
+    losses = train_step(net, plain_sgd(net), *batch, passes, settings=SMOOTH)
     assert losses == pytest.approx([loss.item() for loss in expected_losses], rel=1e-12)
     assert_same(found(net), expected)
 
@@ -127,8 +137,7 @@ def test_gradient_with_dropout_on_the_largest_only(
         plain_sgd(net),
         *batch,
         passes,
-        label_smoothing=SMOOTHING,
-        dropout=0.4,
+        settings=replace(SMOOTH, dropout=0.4),
         generator=torch.Generator().manual_seed(9),
     )
     # The mask is drawn in single precision, and so is 1/0.6.
@@ -147,7 +156,9 @@ def test_dropout_keeps_the_features_mean(
     images, labels = batch
     many = torch.cat([images] * 20), torch.cat([labels] * 20)
     generator = torch.Generator().manual_seed(1)
-    train_step(net, plain_sgd(net), *many, passes, dropout=0.25, generator=generator)
+    train_step(
+        net, plain_sgd(net), *many, passes, settings=StepSettings(dropout=0.25), generator=generator
+    )
     first, *others = masks
     assert others == [None, None, None]
     assert first is not None and first.shape == (240, 32)
@@ -161,7 +172,14 @@ def test_dropout_leaves_the_global_generator_alone(
 ) -> None:
     before = torch.get_rng_state()
     generator = torch.Generator().manual_seed(1)
-    train_step(net, plain_sgd(net), *batch, passes, dropout=0.25, generator=generator)
+    train_step(
+        net,
+        plain_sgd(net),
+        *batch,
+        passes,
+        settings=StepSettings(dropout=0.25),
+        generator=generator,
+    )
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -206,9 +224,8 @@ def test_labels_and_a_frozen_teacher(
         plain_sgd(net),
         *batch,
         subnets,
-        label_smoothing=SMOOTHING,
+        settings=replace(SMOOTH, kd_ratio=0.7),
         frozen=teacher,
-        kd_ratio=0.7,
     )
     assert losses == pytest.approx([loss.item() for loss in expected_losses], rel=1e-12)
     assert_same(found(net), expected)
@@ -251,7 +268,7 @@ def test_adaptive_divergence_in_place_of_cross_entropy(
     assert 0 < int(torch.cat(which).sum()) < 36
     expected = gradients_of(net, expected_losses)
     losses = train_step(
-        net, plain_sgd(net), *batch, passes, label_smoothing=SMOOTHING, divergence="alpha"
+        net, plain_sgd(net), *batch, passes, settings=replace(SMOOTH, divergence="alpha")
     )
     assert losses == pytest.approx([loss.item() for loss in expected_losses], rel=1e-10)
     assert_same(found(net), expected)
@@ -261,7 +278,7 @@ def test_one_pass_learns_from_labels_alone(
     net: Supernet, batch: tuple[Tensor, Tensor], passes: list[Pass]
 ) -> None:
     expected = gradients_of(net, losses_of(net, *batch, passes[:1]))
-    losses = train_step(net, plain_sgd(net), *batch, passes[:1], label_smoothing=SMOOTHING)
+    losses = train_step(net, plain_sgd(net), *batch, passes[:1], settings=SMOOTH)
     assert len(losses) == 1
     assert_same(found(net), expected)
 
@@ -377,3 +394,60 @@ def test_space_of_several_resolutions_trains_past_the_ramp(
     trainer.step = trainer.plan.first_step("ramp")
     losses = trainer.advance()
     assert len(losses) == 3 and all(map(math.isfinite, losses))
+
+
+def test_losses_are_read_after_the_last_backward(
+    net: Supernet,
+    batch: tuple[Tensor, Tensor],
+    passes: list[Pass],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each reading would make a GPU wait."""
+    seen: list[str] = []
+    grad, item = torch.autograd.grad, Tensor.item
+
+    def noted_grad(*args: Any, **kwargs: Any) -> Any:
+        seen.append("backward")
+        return grad(*args, **kwargs)
+
+    def noted_item(self: Tensor) -> Any:
+        seen.append("read")
+        return item(self)
+
+    monkeypatch.setattr(torch.autograd, "grad", noted_grad)
+    monkeypatch.setattr(Tensor, "item", noted_item)
+    train_step(net, torch.optim.SGD(net.parameters(), lr=0.0), *batch, passes)
+    assert seen[:4] == ["backward"] * 4
+    assert seen[4:8] == ["read"] * 4
+
+
+def test_scalars_are_means_by_role(
+    config: DepsConfig, small_space: SearchSpace, data: DataSplits
+) -> None:
+    changed = config.model_copy(update={"random_subnets": 3})
+    trainer = Trainer(small_space, changed, data)
+    trainer.seek(trainer.plan.first_step("ramp") + 1)
+    largest, smallest, *random = losses = trainer.advance()
+    shown = trainer.scalars(losses)
+    assert len(set(random)) == 3
+    assert shown["loss/random"] == pytest.approx(sum(random) / 3)
+    assert (shown["loss/largest"], shown["loss/smallest"]) == (largest, smallest)
+
+
+def test_seek_takes_the_batch_of_its_step(
+    config: DepsConfig, small_space: SearchSpace, data: DataSplits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+
+    def noted(_net: object, _optimizer: object, images: Tensor, *_: object, **__: object) -> Any:
+        seen.append(images)
+        return [0.0]
+
+    monkeypatch.setattr(trainer_module, "train_step", noted)
+    trainer = Trainer(small_space, config, data)
+    trainer.advance()
+    trainer.seek(3)
+    trainer.advance()
+    assert trainer.step == 4
+    assert torch.equal(seen[0], trainer.batches.at(0)[0])
+    assert torch.equal(seen[1], trainer.batches.at(3)[0])

@@ -1,9 +1,12 @@
 """Passes side by side: the same gradients, the same run, whatever finishes first."""
 
 import copy
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +16,17 @@ from ofa_deploy.data import DataSplits
 from ofa_deploy.errors import TrainingDivergedError
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet
-from ofa_deploy.train import DepsConfig, Pass, Trainer, build_optimizer, train, train_step
-from ofa_deploy.train.threads import pass_threads
+from ofa_deploy.train import (
+    DepsConfig,
+    Pass,
+    StepSettings,
+    Trainer,
+    build_optimizer,
+    loop,
+    train,
+    train_step,
+)
+from ofa_deploy.train.threads import pass_threads, repeatable_kernels, threads_for
 from tests.train.runs import assert_same_outcome, stop_at
 
 
@@ -58,7 +70,7 @@ def test_same_bits_as_one_after_the_other(
                 images,
                 labels,
                 passes,
-                dropout=0.3,
+                settings=StepSettings(dropout=0.3),
                 generator=dropped,
                 executor=executor,
             )
@@ -105,3 +117,67 @@ def test_resume_is_exact_with_threads(
             train(config, small_space, data, tmp_path / "parts", progress=stop_at(stop))
     train(config, small_space, data, tmp_path / "parts")
     assert_same_outcome(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_single_pass_takes_all_threads_of_the_step(
+    small_space: SearchSpace,
+    data: DataSplits,
+    config: DepsConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The warm-up trains the largest alone; the ramp three networks side by side."""
+    trainer = Trainer(small_space, config.model_copy(update={"threads": 2}), data)
+    torch.set_num_threads(2)
+    original, seen = torch.autograd.grad, []
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        seen.append((threading.current_thread().name.partition("_")[0], torch.get_num_threads()))
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", noted)
+    with closing(trainer):
+        trainer.advance()
+        assert seen == [("MainThread", 2)]
+        trainer.seek(trainer.plan.first_step("ramp"))
+        trainer.advance()
+        assert seen[1:] == [("pass", 1)] * 3
+    torch.set_num_threads(1)
+
+
+def test_training_ends_its_threads(
+    small_space: SearchSpace,
+    data: DataSplits,
+    config: DepsConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Trainer] = []
+
+    def kept(*args: Any, **kwargs: Any) -> Trainer:
+        made.append(Trainer(*args, **kwargs))
+        return made[-1]
+
+    def passing() -> int:
+        return sum(thread.name.startswith("pass") for thread in threading.enumerate())
+
+    monkeypatch.setattr(loop, "Trainer", kept)
+    before = passing()
+    config = config.model_copy(update={"threads": 3})
+    with pytest.raises(KeyboardInterrupt):
+        train(config, small_space, data, tmp_path / "run", progress=stop_at(6))
+    assert len(made) == 1
+    assert passing() == before
+
+
+def test_one_pass_or_one_thread_needs_no_pool() -> None:
+    assert threads_for(1, 8) is None
+    assert threads_for(4, 1) is None
+
+
+def test_a_gpu_is_held_to_kernels_that_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    repeatable_kernels(torch.device("cpu"))
+    assert not torch.backends.cudnn.deterministic
+    repeatable_kernels(torch.device("cuda"))
+    assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark

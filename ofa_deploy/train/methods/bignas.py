@@ -1,7 +1,7 @@
 """BigNAS (Yu et al. 2020): the sandwich from the first step, at an exponentially falling rate.
 
 The largest learns from labels; the smallest and random ones from its live soft labels. The rate
-decays by a constant factor an epoch and stays at a twentieth of its start.
+decays by a constant factor an epoch, and stays at a share of its start (``lr_floor``).
 """
 
 from ofa_deploy.train.config import BigNasConfig

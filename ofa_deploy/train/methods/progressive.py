@@ -1,9 +1,10 @@
 """Once-for-all's progressive shrinking (Cai et al. 2020): open one choice after the other.
 
 First the largest network alone; as it then is, it stays the teacher. Then kernels, depths and
-expansion ratios are opened, from the greatest choice down, one choice a phase. A step trains 1, 2
-or 4 random subnets of what is open on labels and on the teacher's soft labels. Every phase has a
-cosine of its own; channels are sorted before each expansion phase.
+expansion ratios (widths with these, where they are elastic) are opened, from the greatest choice
+down, one choice a phase. A step trains 1, 2 or 4 random subnets of what is open on labels and on
+the teacher's soft labels. Every phase has a cosine of its own; channels are sorted before each
+expansion phase.
 """
 
 from collections.abc import Sequence
@@ -17,17 +18,18 @@ from ofa_deploy.train.schedule import cosine, warmed_up
 
 T = TypeVar("T")
 
-__all__ = ["frozen_first", "nth", "opening_phase", "progressive_plan", "teacher_phase"]
+__all__ = [
+    "frozen_first",
+    "most_choices",
+    "nth",
+    "opening_phase",
+    "progressive_plan",
+    "teacher_phase",
+]
 
 
 def progressive_plan(config: ProgressiveConfig, space: SearchSpace, steps_per_epoch: int) -> Plan:
     """The teacher, then the phases that have something to open."""
-    most = {
-        name: max(
-            (len(gene.choices) for gene in space.genes if gene.name.startswith(name)), default=1
-        )
-        for name in ("kernel", "depth", "expand")
-    }
     phases = [teacher_phase(config.teacher_epochs * steps_per_epoch, config.lr, config.lr_min)]
 
     def add(name: str, opening: Opening, subnets: int, epochs: int, share: float, n: int) -> None:
@@ -45,15 +47,21 @@ def progressive_plan(config: ProgressiveConfig, space: SearchSpace, steps_per_ep
             )
         )
 
-    if most["kernel"] > 1:
-        add("kernel", Opening(99, 1, 1), 1, config.kernel_epochs, config.kernel_lr, 1)
-    for n in range(1, most["depth"]):
+    if most_choices(space, "kernel") > 1:
+        closed = Opening(depths=1, expands=1, widths=1)
+        add("kernel", closed, 1, config.kernel_epochs, config.kernel_lr, 1)
+    for n in range(1, most_choices(space, "depth")):
         length, share = nth(config.depth_epochs, n), nth(config.depth_lr, n)
-        add(f"depth {n}", Opening(99, n + 1, 1), 2, length, share, n - 1)
-    for n in range(1, most["expand"]):
+        add(f"depth {n}", Opening(depths=n + 1, expands=1, widths=1), 2, length, share, n - 1)
+    for n in range(1, most_choices(space, "expand", "width")):
         length, share = nth(config.expand_epochs, n), nth(config.expand_lr, n)
-        add(f"expand {n}", Opening(99, 99, n + 1), 4, length, share, n - 1)
+        add(f"expand {n}", Opening(expands=n + 1, widths=n + 1), 4, length, share, n - 1)
     return frozen_first(phases)
+
+
+def most_choices(space: SearchSpace, *kinds: str) -> int:
+    """The choices of the gene that has the most, among those of some kinds; 1 if there is none."""
+    return max((len(gene.choices) for gene in space.genes if gene.kind in kinds), default=1)
 
 
 def nth(values: Sequence[T], n: int) -> T:

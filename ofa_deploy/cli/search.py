@@ -28,7 +28,10 @@ from ofa_deploy.cli._weights import (
 )
 
 if TYPE_CHECKING:
-    from ofa_deploy.pareto import ParetoFront
+    from collections.abc import Sequence
+
+    from ofa_deploy.hardware import LatencyTable
+    from ofa_deploy.pareto import Candidate, ParetoFront
     from ofa_deploy.search import Constraint
 
 __all__ = ["search"]
@@ -82,6 +85,7 @@ def search(
             f"{run}: no accuracy model (accuracy.onnx); make it with: ofa-deploy evaluate {run}"
         )
     profiled = find_table(str(table))
+    _refuse_other_precision(profiled)
     device = profiled.conditions.device
     asked = [_on_device(parse_constraint(text), device) for text in constraint]
     adopt_weights(weights, space, data, resolutions, run, progress(quiet))
@@ -135,6 +139,7 @@ def search(
         found, subnet = prove(evaluator, profiled, accuracy, latency, asked, seed, name, bars)
         written = save("predicted", front, name)
         also = save("measured", ParetoFront.of(found.examined), f"{name}-measured")
+    say(_error_of_picked(found.examined), quiet=quiet)
     _show(ParetoFront((found.best,)), output)
     for path in (written, also, subnet):
         wrote(path, quiet=quiet)
@@ -142,6 +147,28 @@ def search(
         f"ofa-deploy export {subnet} --out bundles/{name}",
         f"ofa-deploy compare {written} {also} --out report.html",
         quiet=quiet,
+    )
+
+
+def _refuse_other_precision(table: "LatencyTable") -> None:
+    from ofa_deploy.errors import InputError
+
+    if (precision := table.conditions.precision) != "fp32":
+        raise InputError(
+            f"the latency table is of {precision}, but the accuracy of {precision} subnets was "
+            f"never measured: fp32's accuracy at {precision}'s latency would be a false promise; "
+            "search with a table of fp32"
+        )
+
+
+def _error_of_picked(examined: "Sequence[Candidate]") -> str:
+    """How far predictions were off on networks that the search picked for their predictions."""
+    ratios = [c.measured["latency"] / c.predicted["latency"] - 1 for c in examined]
+    mean = 100 * sum(map(abs, ratios)) / len(ratios)
+    worst = 100 * max(ratios)
+    return (
+        f"{len(ratios)} networks that the search picked: latency predictions off by {mean:.1f} % "
+        f"in the mean, the slowest {worst:+.1f} %"
     )
 
 

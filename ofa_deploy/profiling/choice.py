@@ -23,26 +23,31 @@ def choose_networks(
 ) -> list[tuple[Arch, Role]]:
     """Distinct networks and their roles, the same for the same seed.
 
-    Holdout networks are drawn at random and evenly over resolutions, before the others are chosen:
-    the smallest and the largest, then from a random pool whichever a linear model of the
-    ``features`` knows least about (greedy D-optimal design, Fedorov 1972).
+    Holdout networks, and two thirds of those for calibration, are drawn at random and evenly over
+    resolutions: what holds for most networks is learned from such. The others are the smallest, the
+    largest, and from a random pool whichever a linear model of the ``features`` knows least about
+    (greedy D-optimal design, Fedorov 1972): searches pick from the edges of a space too.
 
     Raises:
         InputError: if the space has too few networks.
     """
     rng = np.random.default_rng([seed, 0xCA11])
-    judges = _evenly(space, holdout, rng)
+    informative = max(2, calibration // 3)
+    usual = calibration - informative
+    drawn = _evenly(space, holdout + usual, rng)
+    judges, learned = drawn[:holdout], drawn[holdout:]
     pool = [space.smallest, space.largest, *space.decode(space.sample(rng, _POOL))]
-    taken = set(judges)
+    taken = set(drawn)
     pool = [arch for arch in dict.fromkeys(pool) if arch not in taken]
-    if len(judges) < holdout or len(pool) < calibration:
+    if len(learned) < usual or len(pool) < informative:
         raise InputError(
             f"space {space.name} has too few networks for {calibration} calibration and "
             f"{holdout} holdout ones"
         )
-    chosen = _informative(features(space, space.encode(pool)), calibration)
+    chosen = _informative(features(space, space.encode(pool)), informative)
     return [
         *((pool[row], "calibration") for row in chosen),
+        *((arch, "calibration") for arch in learned),
         *((arch, "holdout") for arch in judges),
     ]
 

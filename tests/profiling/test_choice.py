@@ -51,6 +51,12 @@ def test_chosen_ones_determine_a_linear_model_better_than_random_ones(space: Sea
     assert uncertainty(of_role(space, "calibration")) < 0.85 * uncertainty(random)
 
 
+def test_most_are_learned_from_at_random(space: SearchSpace) -> None:
+    learned = of_role(space, "calibration")
+    assert Counter(arch.resolution for arch in learned[6:]) == {160: 5, 192: 5, 224: 4}
+    assert learned[6:] != of_role(space, "calibration", 1)[6:]
+
+
 def test_too_small_a_space_is_refused(tiny_space: SearchSpace) -> None:
     with pytest.raises(InputError, match="too few networks for 3000 calibration"):
         choose_networks(tiny_space, 3000, 12, 0)

@@ -48,6 +48,7 @@ Floats = npt.NDArray[np.float64]
 def build(figures: Figures, space: SearchSpace, given: argparse.Namespace) -> LatencyTable:
     """The table with the hold-out networks, and what building it took."""
     started = time.perf_counter()
+    resumed = given.journal is not None and given.journal.exists()
     table = profile_space(
         space,
         load_device(given.device),
@@ -63,7 +64,8 @@ def build(figures: Figures, space: SearchSpace, given: argparse.Namespace) -> La
     whole = sum(each.latency.repeats for each in calibration)
     figures.line("conditions", f"{given.runtime} {given.precision}, {table.protocol}")
     figures.line("other load meanwhile", f"{table.other_load:.1%}")
-    figures.line("table and hold-out networks, s", f"{seconds:.0f}")
+    went_on = " (went on with an earlier run)" if resumed else ""
+    figures.line("table and hold-out networks, s", f"{seconds:.0f}{went_on}")
     figures.line("inferences of blocks", f"{blocks} of {len(table.blocks)} blocks")
     figures.line("inferences of calibration", f"{whole} of {len(calibration)} networks")
     figures.line("time of these inferences, s", f"{_spent(table):.0f}")
@@ -177,7 +179,8 @@ def searched(
     """Errors on what searches under ten budgets picked; MACs stand in for accuracy."""
     latency = latency_model(space, table)
     some = space.sample(np.random.default_rng(0), 60)
-    stand_in = 50 + 10 * np.log(macs_model(space).predict(some) / 1e6)
+    macs = macs_model(space).predict(some)
+    stand_in = 80 + 10 * np.log(macs / macs.max())
     accuracy = fit_accuracy(space, some, list(stand_in))
     least, greatest = latency.bounds()
     picked: list[Arch] = []

@@ -20,7 +20,6 @@ import numpy.typing as npt
 from figures import Figures
 
 from ofa_deploy.cost import AdditiveModel, macs_model
-from ofa_deploy.graph import build_onnx
 from ofa_deploy.hardware import LatencyTable, load_device
 from ofa_deploy.predict import (
     HoldoutError,
@@ -32,7 +31,7 @@ from ofa_deploy.predict import (
 from ofa_deploy.profiling import (
     REFERENCE,
     Protocol,
-    Subject,
+    blocks_subject,
     measure,
     network_subject,
     profile_space,
@@ -115,7 +114,11 @@ def in_context(
         )
         for key, block in blocks.items()
     }
-    pairs = {key: _pair(first, blocks[key]) for key, first in before.items() if first is not None}
+    pairs = {
+        key: blocks_subject((first, blocks[key]))
+        for key, first in before.items()
+        if first is not None
+    }
     taken = measure(
         pairs,
         network_subject(space, reference_arch(space)),
@@ -140,10 +143,6 @@ def in_context(
     for name, model in {"plain sum of": plain, "calibrated": fitted}.items():
         error = HoldoutError.of(model.predict(archs), np.array(ms))
         figures.line(f"{name} blocks by difference", str(error))
-
-
-def _pair(first: Block, second: Block) -> Subject:
-    return Subject(build_onnx((first, second)), (1, first.in_channels, first.size, first.size))
 
 
 def _feeds(first: Block, second: Block) -> bool:

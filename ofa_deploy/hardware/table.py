@@ -47,6 +47,28 @@ class BlockEntry(BaseModel):
     bytes_moved: int = Field(ge=0)
     energy_mj: float | None = Field(None, ge=0)
 
+    @classmethod
+    def of(
+        cls,
+        block: Block,
+        *,
+        ms: float,
+        spread: float,
+        count: int,
+        batch: int = 1,
+        energy_mj: float | None = None,
+    ) -> Self:
+        """What was measured of a block, beside what the block itself says."""
+        return cls(
+            ms=ms,
+            spread=spread,
+            count=count,
+            macs=batch * block.macs,
+            params=block.params,
+            bytes_moved=batch * block.bytes_moved,
+            energy_mj=energy_mj,
+        )
+
     @property
     def gmacs_per_s(self) -> float:
         """Reached multiply-accumulates, in billions a second."""
@@ -119,13 +141,16 @@ class LatencyTable(BaseModel):
 
     @property
     def file_name(self) -> str:
-        """``SPACE[-cCLASSES]@RUNTIME-PRECISION-bBATCH-tTHREADS[-MODE].json``.
+        """``SPACE[-FINGERPRINT]@RUNTIME-PRECISION-bBATCH-tTHREADS[-MODE].json``.
 
-        Classes are named where they are not those of the catalogue's space.
+        The fingerprint's first eight digits tell the space from the catalogue's of that name:
+        other resolutions, other classes.
         """
         c = self.conditions
-        usual = self.space in space_names() and get_space(self.space).classes == self.classes
-        space = self.space if usual else f"{self.space}-c{self.classes}"
+        usual = self.space in space_names() and (
+            get_space(self.space).fingerprint == self.fingerprint
+        )
+        space = self.space if usual else f"{self.space}-{self.fingerprint[:8]}"
         mode = f"-{c.power_mode}" if c.power_mode else ""
         return f"{space}@{c.runtime}-{c.precision}-b{c.batch}-t{c.threads}{mode}.json"
 

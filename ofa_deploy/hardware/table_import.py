@@ -172,13 +172,12 @@ class _Match:
                 continue
             self.used.update(names)
             figure = _sum([self.readings.figures[name] for name in names])
-            found[block.key] = BlockEntry(
+            found[block.key] = BlockEntry.of(
+                block,
                 ms=figure.mean * unit_ms,
                 spread=figure.spread,
                 count=figure.count,
-                macs=batch * block.macs,
-                params=block.params,
-                bytes_moved=batch * block.bytes_moved,
+                batch=batch,
             )
         if missing:
             self._refuse(space, missing)

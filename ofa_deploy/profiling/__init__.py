@@ -10,6 +10,7 @@ from ofa_deploy.profiling.sentinels import (
     choose_sentinels,
 )
 from ofa_deploy.profiling.space_table import (
+    blocks_subject,
     conditions_here,
     network_subject,
     profile_space,
@@ -22,6 +23,7 @@ __all__ = [
     "Sentinel",
     "SentinelCheck",
     "Subject",
+    "blocks_subject",
     "changed_conditions",
     "check_sentinels",
     "choose_sentinels",

@@ -1,14 +1,15 @@
 """The measuring protocol: many callables timed in turns with a reference. Stdlib and numpy only.
 
 Timings drift with clocks, heat and neighbours; ratios between things timed next to each other do
-not. So every round times the reference and each subject a few runs, and a subject's figure is the
-median over rounds of its ratio to the reference, times the reference's own 10th percentile, which
-other programs move least: the latency of a machine that does nothing else. A round in which the
-reference moved is dropped and timed again.
+not. So each round times every subject a few runs, and the reference before and after every window
+of so many ms. A subject's figure is the median over rounds of its ratio to the reference beside
+it, times the reference's own 10th percentile, which other programs move least: the latency of a
+machine that does nothing else. A window in which the reference moved is dropped and timed again.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 __all__ = ["Protocol", "Timings", "time_in_turns"]
 
 Floats = npt.NDArray[np.float64]
+Call = Callable[[], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,9 @@ class Protocol:
         rounds: rounds that must stand.
         runs: timed runs a round and subject, after ``discard`` untimed ones.
         visit_ms: after so long, and two timed runs, the round goes on to the next subject.
-        tolerance: how far the reference's medians before and after a round may differ.
+        window_ms: after so long, and no sooner than its own visit took, the reference is timed
+            again.
+        tolerance: how far the reference's medians before and after a window may differ.
         processes: independent processes; a figure is the median over them.
     """
 
@@ -35,6 +39,7 @@ class Protocol:
     runs: int = 10
     discard: int = 1
     visit_ms: float = 20.0
+    window_ms: float = 100.0
     tolerance: float = 0.1
     processes: int = 4
 
@@ -44,13 +49,17 @@ class Timings:
     """Timings of one process, in ms.
 
     Attributes:
-        reference: shape (rounds, 2 * runs): timed before and after the subjects.
+        reference: all runs of the reference in windows that stand, one after another.
         subjects: by name, each of shape (rounds, runs); fewer runs where ``visit_ms`` ended them.
-        rejected: rounds that were dropped because the reference had moved.
+        ratios: by name, each of shape (rounds,): the median run over the reference's beside it.
+        windows: how many stand.
+        rejected: windows that were dropped because the reference had moved.
     """
 
     reference: Floats
     subjects: dict[str, Floats]
+    ratios: dict[str, Floats]
+    windows: int
     rejected: int
 
 
@@ -61,7 +70,7 @@ class _Visitor:
     protocol: Protocol
     runs: dict[str, int] = field(default_factory=dict)
 
-    def time(self, name: str, call: Callable[[], None]) -> list[float]:
+    def time(self, name: str, call: Call) -> list[float]:
         clock = time.perf_counter_ns
         for _ in range(self.protocol.discard):
             call()
@@ -76,35 +85,77 @@ class _Visitor:
         self.runs[name] = len(marks)
         return marks
 
+    def window(
+        self, subjects: Iterable[tuple[str, Call]], before: list[float]
+    ) -> dict[str, list[float]]:
+        """Time as many of the subjects as fit into a window, at least one."""
+        taken: dict[str, list[float]] = {}
+        end = time.perf_counter_ns() + 1e6 * max(self.protocol.window_ms, sum(before))
+        for name, call in subjects:
+            taken[name] = self.time(name, call)
+            if time.perf_counter_ns() >= end:
+                break
+        return taken
+
+
+@dataclass
+class _Kept:
+    """The windows that stand."""
+
+    protocol: Protocol
+    reference: list[float] = field(default_factory=list)
+    subjects: dict[str, list[list[float]]] = field(default_factory=lambda: defaultdict(list))
+    ratios: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    windows: int = 0
+    rejected: int = 0
+
+    def take(
+        self, before: list[float], taken: Mapping[str, list[float]], after: list[float]
+    ) -> bool:
+        """Whether the window stands: the reference did not move, or has moved too often."""
+        low, high = sorted((float(np.median(before)), float(np.median(after))))
+        if high / low - 1 > self.protocol.tolerance and self.rejected <= self.windows:
+            self.rejected += 1
+            return False
+        self.windows += 1
+        self.reference += before + after
+        beside = float(np.median(before + after))
+        for name, times in taken.items():
+            self.subjects[name].append(times)
+            self.ratios[name].append(float(np.median(times)) / beside)
+        return True
+
+    def timings(self) -> Timings:
+        return Timings(
+            reference=np.array(self.reference),
+            subjects={name: np.array(times) for name, times in self.subjects.items()},
+            ratios={name: np.array(ratios) for name, ratios in self.ratios.items()},
+            windows=self.windows,
+            rejected=self.rejected,
+        )
+
 
 def time_in_turns(
-    reference: Callable[[], None], subjects: Mapping[str, Callable[[], None]], protocol: Protocol
+    reference: Call, subjects: Mapping[str, Call], protocol: Protocol
 ) -> Iterator[Timings | int]:
-    """Time all subjects, round by round.
+    """Time all subjects, round by round, window by window.
 
-    A round stands if the reference, timed before and after it, kept within the tolerance. At most
-    as many rounds are dropped as asked for; after that they stand as they are, and ``rejected``
-    tells.
+    A window stands if the reference, timed before and after it, kept within the tolerance. While
+    more windows were dropped than stand, one stands as it is; ``rejected`` tells.
 
     Yields:
-        The number of rounds that stand after each round, and at the end the ``Timings``.
+        The number of finished rounds after each, and at the end the ``Timings``.
     """
-    kept: list[tuple[list[float], dict[str, list[float]]]] = []
-    rejected = 0
+    kept = _Kept(protocol)
     visitor = _Visitor(protocol)
     before = visitor.time("", reference)
-    while len(kept) < protocol.rounds:
-        taken = {name: visitor.time(name, call) for name, call in subjects.items()}
-        after = visitor.time("", reference)
-        low, high = sorted((float(np.median(before)), float(np.median(after))))
-        if high / low - 1 > protocol.tolerance and rejected < protocol.rounds:
-            rejected += 1
-        else:
-            kept.append((before + after, taken))
-        before = after
-        yield len(kept)
-    yield Timings(
-        reference=np.array([reference_times for reference_times, _ in kept]),
-        subjects={name: np.array([taken[name] for _, taken in kept]) for name in subjects},
-        rejected=rejected,
-    )
+    for finished in range(1, protocol.rounds + 1):
+        waiting = list(subjects.items())
+        while waiting:
+            taken = visitor.window(waiting, before)
+            after = visitor.time("", reference)
+            if kept.take(before, taken, after):
+                waiting = waiting[len(taken) :]
+            before = after
+        yield finished
+    yield kept.timings()

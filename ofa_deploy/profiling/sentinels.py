@@ -9,11 +9,15 @@ import numpy as np
 
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import MismatchError
-from ofa_deploy.graph import build_onnx
 from ofa_deploy.hardware import LatencyTable, LoadMeter, load_device
-from ofa_deploy.profiling.measure import REFERENCE, Subject, measure
+from ofa_deploy.profiling.measure import REFERENCE, measure
 from ofa_deploy.profiling.protocol import Protocol
-from ofa_deploy.profiling.space_table import conditions_here, network_subject, reference_arch
+from ofa_deploy.profiling.space_table import (
+    blocks_subject,
+    conditions_here,
+    network_subject,
+    reference_arch,
+)
 from ofa_deploy.space import Block, SearchSpace
 
 __all__ = [
@@ -28,7 +32,8 @@ Verdict = Literal["holds", "rescaled", "apart", "unsure"]
 
 _SECONDS = 4.0  # of timing; starting processes and building graphs comes on top
 _UNSURE = 0.25  # noise, relative, beyond which a block is too small to be a sentinel
-# Relative. Two measurements of a block under one protocol differ by about 1 %; this one is short.
+# Relative. The blocks of two whole tables differ by 2 % in the median once at one level
+# (benchmarks/latency.py --repeat); this protocol is shorter.
 _LEAST_NOISE = 0.03
 # The level is the reference's 10th percentile, which varies by 1.4 % between processes where
 # medians vary by 6 %; both it and the table's are one draw, and it is three deviations.
@@ -232,7 +237,7 @@ def check_sentinels(
     c = table.conditions
     meter = LoadMeter()
     taken = measure(
-        {block.key: _subject(block, c.batch) for block in blocks},
+        {block.key: blocks_subject((block,), c.batch) for block in blocks},
         network_subject(space, reference_arch(space), batch=c.batch),
         runtime=c.runtime,
         precision=c.precision,
@@ -261,10 +266,6 @@ def check_sentinels(
     spreads = hypot(table.reference.spread, taken[REFERENCE].spread)
     noise = max(spreads, _LEAST_LEVEL_NOISE)
     return SentinelCheck(sentinels, scale, noise, round(meter.others(), 3))
-
-
-def _subject(block: Block, batch: int) -> Subject:
-    return Subject(build_onnx((block,)), (batch, block.in_channels, block.size, block.size))
 
 
 def _short(table: LatencyTable, blocks: Sequence[Block]) -> Protocol:

@@ -1,9 +1,8 @@
 """From a space and a device to a latency table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +21,24 @@ from ofa_deploy.hardware import (
     processor_name,
 )
 from ofa_deploy.profiling.choice import choose_networks
-from ofa_deploy.profiling.measure import REFERENCE, Subject, measure
+from ofa_deploy.profiling.measure import REFERENCE, Subject, bench
 from ofa_deploy.profiling.protocol import Protocol
 from ofa_deploy.runtimes import get_runtime
 from ofa_deploy.space import Arch, Block, SearchSpace
 
-__all__ = ["conditions_here", "network_subject", "profile_space", "reference_arch"]
+__all__ = [
+    "blocks_subject",
+    "conditions_here",
+    "network_subject",
+    "profile_space",
+    "reference_arch",
+]
 
 _EMPTY = "empty"
 _PILOT = Protocol(rounds=1, runs=2, processes=1, tolerance=1e9)
 _LEAST_ROUNDS = 8
+_LOADING = 10.0  # passes that loading a graph takes as long as, about
+_REPEATED = 1.3  # how often a window is timed on the project's own machine, about
 
 
 def reference_arch(space: SearchSpace) -> Arch:
@@ -42,10 +49,11 @@ def reference_arch(space: SearchSpace) -> Arch:
 
 def network_subject(space: SearchSpace, arch: Arch, *, batch: int = 1) -> Subject:
     """A whole network with random weights, as something to time."""
-    return _subject(space.lower(arch), batch)
+    return blocks_subject(space.lower(arch), batch)
 
 
-def _subject(blocks: tuple[Block, ...], batch: int) -> Subject:
+def blocks_subject(blocks: Sequence[Block], batch: int = 1) -> Subject:
+    """Blocks that follow one another, with random weights, as something to time."""
     first = blocks[0]
     return Subject(build_onnx(blocks), (batch, first.in_channels, first.size, first.size))
 
@@ -113,29 +121,27 @@ def profile_space(
     blocks = {block.key: block for block in space.blocks()}
     subjects = {
         _EMPTY: Subject(build_empty(), (batch, 1)),
-        **{key: _subject((block,), batch) for key, block in blocks.items()},
+        **{key: blocks_subject((block,), batch) for key, block in blocks.items()},
         **{
             f"network {i}": network_subject(space, arch, batch=batch)
             for i, (arch, _) in enumerate(networks)
         },
     }
     meter = LoadMeter()
-    bench = partial(
-        measure,
+    with bench(
         subjects,
         network_subject(space, reference_arch(space), batch=batch),
         runtime=runtime,
         precision=precision,
         threads=threads,
-        journal=journal,
         progress=progress,
-    )
-    if protocol is None:
-        pilot = bench(protocol=_PILOT, label=f"time {len(subjects)} graphs once")
-        protocol = _within(minutes, [each.p50 for each in pilot.values()])
-    taken = bench(
-        protocol=protocol, label=f"profile {len(blocks)} blocks, {len(networks)} networks"
-    )
+    ) as built:
+        if protocol is None:
+            label = f"time {len(subjects)} graphs once"
+            pilot = built.measure(_PILOT, journal=journal, label=label)
+            protocol = _within(minutes, {name: each.p50 for name, each in pilot.items()})
+        label = f"profile {len(blocks)} blocks, {len(networks)} networks"
+        taken = built.measure(protocol, journal=journal, label=label)
     return LatencyTable(
         space=space.name,
         classes=space.classes,
@@ -154,23 +160,27 @@ def profile_space(
     )
 
 
-def _within(minutes: float, passes_ms: Sequence[float]) -> Protocol:
+def _within(minutes: float, once_ms: Mapping[str, float]) -> Protocol:
     """The usual protocol with as many rounds as fit into the time, within reason."""
     usual = Protocol()
-    round_s = sum(
-        ms * (usual.discard + min(usual.runs, max(2, usual.visit_ms / ms))) for ms in passes_ms
-    )
-    rounds = int(60_000 * minutes / (usual.processes * round_s))
+    visits = {
+        name: ms * (usual.discard + min(usual.runs, max(2, usual.visit_ms / ms)))
+        for name, ms in once_ms.items()
+    }
+    beside = visits.pop(REFERENCE)
+    loading = _LOADING * sum(once_ms.values())
+    per_process = 60_000 * minutes / usual.processes - loading
+    windows = sum(visits.values()) / max(usual.window_ms, beside)
+    rounds = int(per_process / (_REPEATED * (sum(visits.values()) + windows * beside)))
     return replace(usual, rounds=min(usual.rounds, max(_LEAST_ROUNDS, rounds)))
 
 
 def _entry(block: Block, measured: Measurement, empty_ms: float, batch: int) -> BlockEntry:
-    return BlockEntry(
+    return BlockEntry.of(
+        block,
         ms=max(measured.ms - empty_ms, 1e-6),
         spread=measured.spread,
         count=measured.repeats,
-        macs=batch * block.macs,
-        params=block.params,
-        bytes_moved=batch * block.bytes_moved,
+        batch=batch,
         energy_mj=measured.energy_mj,
     )

@@ -23,11 +23,10 @@ __all__ = ["main", "summary"]
 
 def summary(timings: Timings) -> dict[str, dict[str, float]]:
     """Per subject: the ratio to the reference and percentiles in ms; ``""`` is the reference."""
-    by_round = np.median(timings.reference, axis=1)
     result = {"": _percentiles(timings.reference) | {"ratio": 1.0}}
     for name, times in timings.subjects.items():
-        ratios = np.median(times, axis=1) / by_round
-        result[name] = _percentiles(times) | {"ratio": float(np.median(ratios))}
+        ratio = float(np.median(timings.ratios[name]))
+        result[name] = _percentiles(times) | {"ratio": ratio}
     return result
 
 
@@ -72,7 +71,8 @@ def _work(job: dict[str, Any]) -> None:
             found = summary(event)
             if job.get("energy"):
                 _add_energy(found, {"": reference, **calls})
-            result = {"result": found, "rejected": event.rejected}
+            windows = {"windows": event.windows, "rejected": event.rejected}
+            result = {"result": found, **windows}
             print(json.dumps(result), flush=True)
 
 

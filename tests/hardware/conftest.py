@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from ofa_deploy.hardware import (
-    BlockEntry,
     Conditions,
     LatencyTable,
     Measurement,
     NetworkEntry,
 )
 from ofa_deploy.space import Block, SearchSpace
+from tests.tables import measurement, table_of
 
 HERE = Conditions(
     device="local", processor="Fast Inc. X1, 2 cores", runtime="onnxruntime", runtime_version="1.2"
@@ -32,34 +32,18 @@ def made_up_ms(block: Block) -> float:
 
 
 def made_up(ms: float) -> Measurement:
-    return Measurement(
-        ms=ms, p10=ms, p50=1.1 * ms, p90=1.2 * ms, p99=1.5 * ms, spread=0.01, repeats=40
-    )
+    return measurement(ms, p50=1.1 * ms, p90=1.2 * ms, p99=1.5 * ms)
 
 
 def build(space: SearchSpace, ms: Mapping[str, float] | None = None) -> LatencyTable:
     """A table of ``made_up_ms``, other where ``ms`` says so."""
-    entries = {
-        block.key: BlockEntry(
-            ms=(ms or {}).get(block.key, made_up_ms(block)),
-            spread=0.01,
-            count=40,
-            macs=block.macs,
-            params=block.params,
-            bytes_moved=block.bytes_moved,
-        )
-        for block in space.blocks()
-    }
-    return LatencyTable(
-        space=space.name,
-        classes=space.classes,
-        fingerprint=space.fingerprint,
+    return table_of(
+        space,
+        lambda block: (ms or {}).get(block.key, made_up_ms(block)),
         conditions=HERE,
         protocol={"rounds": 40},
-        date="2026-01-02T03:04:05+00:00",
         empty_ms=0.001,
         reference=made_up(0.4),
-        blocks=entries,
         networks=(
             NetworkEntry(arch=space.smallest.to_dict(), role="calibration", latency=made_up(0.2)),
             NetworkEntry(arch=space.largest.to_dict(), role="holdout", latency=made_up(0.7)),

@@ -10,52 +10,31 @@ import pytest
 
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError
 from ofa_deploy.hardware import (
-    BlockEntry,
     Conditions,
     LatencyTable,
-    Measurement,
     NetworkEntry,
     find_table,
     table_files,
 )
-from ofa_deploy.space import SearchSpace, get_space, space_names
+from ofa_deploy.space import SearchSpace, get_space
+from tests.tables import measurement, table_of
 
 HERE = Conditions(
     device="local", processor="Fast Inc. X1, 2 cores", runtime="onnxruntime", runtime_version="1.2"
 )
 
 
-def measurement(ms: float) -> Measurement:
-    return Measurement(
-        ms=ms, p10=ms, p50=1.1 * ms, p90=1.2 * ms, p99=1.5 * ms, spread=0.01, repeats=40
-    )
-
-
 @pytest.fixture
 def table(tiny_space: SearchSpace) -> LatencyTable:
-    blocks = {
-        block.key: BlockEntry(
-            ms=0.01 * (position + 1),
-            spread=0.02,
-            count=40,
-            macs=block.macs,
-            params=block.params,
-            bytes_moved=block.bytes_moved,
-        )
-        for position, block in enumerate(tiny_space.blocks())
-    }
     roles = (("calibration", tiny_space.smallest, 0.2), ("holdout", tiny_space.largest, 0.7))
-    return LatencyTable(
-        space=tiny_space.name,
-        classes=tiny_space.classes,
-        fingerprint=tiny_space.fingerprint,
+    places = {block.key: i for i, block in enumerate(tiny_space.blocks())}
+    return table_of(
+        tiny_space,
+        lambda block: 0.01 * (places[block.key] + 1),
         conditions=HERE,
-        protocol={"rounds": 40, "tolerance": 0.1},
-        date="2026-01-02T03:04:05+00:00",
         other_load=0.25,
         empty_ms=0.003,
         reference=measurement(0.4),
-        blocks=blocks,
         networks=tuple(
             NetworkEntry(arch=arch.to_dict(), role=role, latency=measurement(ms))
             for role, arch, ms in roles
@@ -230,31 +209,31 @@ def test_same_conditions_are_accepted(table: LatencyTable, tiny_space: SearchSpa
 @pytest.mark.parametrize(
     ("changed", "name"),
     [
-        ({}, "tiny-cN@onnxruntime-fp32-b1-t1.json"),
+        ({}, "tiny-ID@onnxruntime-fp32-b1-t1.json"),
         (
             {"runtime": "tensorrt", "precision": "int8", "batch": 4, "threads": 2},
-            "tiny-cN@tensorrt-int8-b4-t2.json",
+            "tiny-ID@tensorrt-int8-b4-t2.json",
         ),
-        ({"power_mode": "15W"}, "tiny-cN@onnxruntime-fp32-b1-t1-15W.json"),
+        ({"power_mode": "15W"}, "tiny-ID@onnxruntime-fp32-b1-t1-15W.json"),
     ],
 )
 def test_file_name_tells_the_conditions(
     table: LatencyTable, changed: dict[str, object], name: str
 ) -> None:
     conditions = HERE.model_copy(update=changed)
-    expected = name.replace("cN", f"c{table.classes}")
+    expected = name.replace("ID", table.fingerprint[:8])
     assert table.model_copy(update={"conditions": conditions}).file_name == expected
 
 
-@pytest.mark.parametrize(("more", "named"), [(0, ""), (1, "-c{}")])
-def test_file_name_tells_classes_that_are_not_the_catalogues(
-    table: LatencyTable, more: int, named: str
-) -> None:
-    space = get_space(space_names()[0])
-    classes = space.classes + more
-    changed = table.model_copy(update={"space": space.name, "classes": classes})
-    expected = f"{space.name}{named.format(classes)}@onnxruntime-fp32-b1-t1.json"
-    assert changed.file_name == expected
+def test_file_name_tells_a_space_from_the_catalogues() -> None:
+    """Tables of one space at other resolutions, or with other classes, do not overwrite."""
+    space = get_space("mbv3-nano-32")
+    spaces = (space, space.with_resolutions(32, 48), space.with_classes(space.classes + 1))
+    plain, *others = (table_of(each, lambda block: 1.0).file_name for each in spaces)
+    assert plain == "mbv3-nano-32@onnxruntime-fp32-b1-t1.json"
+    for each, name in zip(spaces[1:], others, strict=True):
+        assert name == plain.replace("@", f"-{each.fingerprint[:8]}@")
+    assert len({plain, *others}) == 3
 
 
 def test_frame_has_a_row_a_block(table: LatencyTable) -> None:

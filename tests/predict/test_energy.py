@@ -4,24 +4,13 @@ import numpy as np
 import pytest
 
 from ofa_deploy.errors import InputError
-from ofa_deploy.hardware import BlockEntry, Conditions, LatencyTable, Measurement, NetworkEntry
+from ofa_deploy.hardware import BlockEntry, LatencyTable, NetworkEntry
 from ofa_deploy.predict import energy_model, latency_model
-from ofa_deploy.space import Block, SearchSpace
+from ofa_deploy.space import SearchSpace
+from tests.tables import measurement, table_of
 
 
-def entry(block: Block, energy: float | None) -> BlockEntry:
-    return BlockEntry(
-        ms=block.macs / 1e6,
-        spread=0.01,
-        count=10,
-        macs=block.macs,
-        params=block.params,
-        bytes_moved=block.bytes_moved,
-        energy_mj=energy,
-    )
-
-
-def table_of(space: SearchSpace, *, counted: bool) -> LatencyTable:
+def counting(space: SearchSpace, *, counted: bool) -> LatencyTable:
     """Energy is 2 mJ a kilobyte moved and 1 mJ a network; latency has nothing to do with it."""
     networks = []
     population = space.sample(np.random.default_rng(5), 24)
@@ -29,35 +18,24 @@ def table_of(space: SearchSpace, *, counted: bool) -> LatencyTable:
         blocks = space.lower(arch)
         ms = sum(b.macs for b in blocks) / 1e6
         energy = 1 + 0.002 * sum(b.bytes_moved for b in blocks)
-        measured = Measurement(
-            ms=ms,
-            p10=ms,
-            p50=ms,
-            p90=ms,
-            p99=ms,
-            spread=0,
-            repeats=1,
-            energy_mj=energy if counted else None,
-        )
+        measured = measurement(ms, energy_mj=energy if counted else None)
         role = "calibration" if i < 12 else "holdout"
         networks.append(NetworkEntry(arch=arch.to_dict(), role=role, latency=measured))
-    return LatencyTable(
-        space=space.name,
-        classes=space.classes,
-        fingerprint=space.fingerprint,
-        conditions=Conditions(device="d", processor="p", runtime="r", runtime_version="1"),
-        protocol={},
-        date="2026-01-01",
-        reference=networks[0].latency,
-        blocks={
-            b.key: entry(b, 0.001 * b.bytes_moved if counted else None) for b in space.blocks()
-        },
-        networks=tuple(networks),
-    )
+    blocks = {
+        b.key: BlockEntry.of(
+            b,
+            ms=b.macs / 1e6,
+            spread=0.01,
+            count=10,
+            energy_mj=0.001 * b.bytes_moved if counted else None,
+        )
+        for b in space.blocks()
+    }
+    return table_of(space, lambda block: 1.0, blocks=blocks, networks=tuple(networks))
 
 
 def test_energy_is_learned_apart_from_latency(tiny_space: SearchSpace) -> None:
-    table = table_of(tiny_space, counted=True)
+    table = counting(tiny_space, counted=True)
     model = energy_model(tiny_space, table)
     archs = [tiny_space.smallest, tiny_space.largest]
     expected = [1 + 0.002 * sum(b.bytes_moved for b in tiny_space.lower(a)) for a in archs]
@@ -68,5 +46,5 @@ def test_energy_is_learned_apart_from_latency(tiny_space: SearchSpace) -> None:
 
 def test_device_that_counts_none(tiny_space: SearchSpace) -> None:
     with pytest.raises(InputError, match="holds no energy") as caught:
-        energy_model(tiny_space, table_of(tiny_space, counted=False))
+        energy_model(tiny_space, counting(tiny_space, counted=False))
     assert "\n" not in str(caught.value)

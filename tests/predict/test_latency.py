@@ -8,9 +8,10 @@ import pytest
 
 from ofa_deploy.cost import AdditiveModel
 from ofa_deploy.errors import InputError, MismatchError
-from ofa_deploy.hardware import BlockEntry, Conditions, LatencyTable, Measurement, NetworkEntry
+from ofa_deploy.hardware import LatencyTable, NetworkEntry
 from ofa_deploy.predict import HoldoutError, LatencyModel, latency_model
 from ofa_deploy.space import Arch, Block, SearchSpace
+from tests.tables import measurement, table_of
 
 
 def block_ms(block: Block) -> float:
@@ -24,10 +25,6 @@ def network_ms(space: SearchSpace, arch: Arch) -> float:
     return 1.3 * sum(map(block_ms, blocks)) + 0.05 * len(blocks) + 0.4
 
 
-def measurement(ms: float) -> Measurement:
-    return Measurement(ms=ms, p10=ms, p50=ms, p90=ms, p99=ms, spread=0.01, repeats=20)
-
-
 def entries(role: str, archs: Sequence[Arch], ms: Sequence[float]) -> list[NetworkEntry]:
     return [
         NetworkEntry.model_validate(
@@ -37,32 +34,8 @@ def entries(role: str, archs: Sequence[Arch], ms: Sequence[float]) -> list[Netwo
     ]
 
 
-def table_of(space: SearchSpace, networks: Sequence[NetworkEntry] = ()) -> LatencyTable:
-    return LatencyTable(
-        space=space.name,
-        classes=space.classes,
-        fingerprint=space.fingerprint,
-        conditions=Conditions(
-            device="bench", processor="made up", runtime="onnxruntime", runtime_version="1"
-        ),
-        protocol={"repeats": 20},
-        date="2025-01-01T00:00:00+00:00",
-        other_load=0.0,
-        empty_ms=0.01,
-        reference=measurement(1.0),
-        blocks={
-            block.key: BlockEntry(
-                ms=block_ms(block),
-                spread=0.01,
-                count=20,
-                macs=block.macs,
-                params=block.params,
-                bytes_moved=block.bytes_moved,
-            )
-            for block in space.blocks()
-        },
-        networks=tuple(networks),
-    )
+def table_with(space: SearchSpace, networks: Sequence[NetworkEntry] = ()) -> LatencyTable:
+    return table_of(space, block_ms, empty_ms=0.01, networks=tuple(networks))
 
 
 @pytest.fixture
@@ -91,7 +64,7 @@ def test_table_model_recovers_scale_cost_a_block_and_offset(
 ) -> None:
     archs = draw(60)
     learn, unseen = archs[:10], archs[10:]
-    table = table_of(tiny_space, entries("calibration", learn, truth(tiny_space, learn)))
+    table = table_with(tiny_space, entries("calibration", learn, truth(tiny_space, learn)))
     model = latency_model(tiny_space, table)
     np.testing.assert_allclose(model.predict(unseen), truth(tiny_space, unseen), rtol=1e-9)
     population = tiny_space.encode(unseen)
@@ -105,7 +78,9 @@ def test_table_model_fits_relative_errors(tiny_space: SearchSpace, draw: Draw) -
     archs = draw(200)
     noise = np.exp(np.random.default_rng(1).normal(0, 0.05, 200))
     measured = truth(tiny_space, archs) * noise
-    model = latency_model(tiny_space, table_of(tiny_space, entries("calibration", archs, measured)))
+    model = latency_model(
+        tiny_space, table_with(tiny_space, entries("calibration", archs, measured))
+    )
     ratio = model.predict(archs) / truth(tiny_space, archs)
     assert ratio == pytest.approx(1, abs=0.04)
 
@@ -115,7 +90,7 @@ def test_table_model_is_judged_on_its_holdout(tiny_space: SearchSpace, draw: Dra
     learn, held = archs[:20], archs[20:]
     off = np.array([1.02, 0.99, 1.04, 0.94, 1.0, 1.07, 0.88, 1.01, 1.03, 0.97])
     measured = truth(tiny_space, held) * off
-    table = table_of(
+    table = table_with(
         tiny_space,
         entries("calibration", learn, truth(tiny_space, learn))
         + entries("holdout", held, list(measured)),
@@ -132,14 +107,14 @@ def test_table_model_is_judged_on_its_holdout(tiny_space: SearchSpace, draw: Dra
 
 
 def test_table_of_another_space_is_refused(tiny_space: SearchSpace) -> None:
-    table = table_of(tiny_space)
+    table = table_with(tiny_space)
     with pytest.raises(MismatchError, match=r"made for space tiny .* class counts must agree"):
         latency_model(tiny_space.with_classes(5), table)
 
 
 def test_missing_block_names_the_nearest(tiny_space: SearchSpace, draw: Draw) -> None:
     archs = draw(5)
-    table = table_of(tiny_space, entries("calibration", archs, truth(tiny_space, archs)))
+    table = table_with(tiny_space, entries("calibration", archs, truth(tiny_space, archs)))
     gone = "mbconv_8x8_8-24-16_k5_s2_relu"
     assert gone in table.blocks
     blocks = {key: entry for key, entry in table.blocks.items() if key != gone}
@@ -152,7 +127,7 @@ def test_missing_block_names_the_nearest(tiny_space: SearchSpace, draw: Draw) ->
 
 def test_table_with_too_few_networks_is_refused(tiny_space: SearchSpace, draw: Draw) -> None:
     archs = draw(2)
-    table = table_of(tiny_space, entries("calibration", archs, truth(tiny_space, archs)))
+    table = table_with(tiny_space, entries("calibration", archs, truth(tiny_space, archs)))
     with pytest.raises(InputError, match="at least 3 networks"):
         latency_model(tiny_space, table)
 

@@ -34,7 +34,7 @@ print(json.dumps({"rounds": 1}))
 names = [name for name in job["models"] if name != job["reference"]]
 result = {"": times(1.0), **{name: times(2.0) for name in names}}
 """
-ANSWER = "print(json.dumps({'result': result, 'rejected': rejected}))\n"
+ANSWER = "print(json.dumps({'result': result, 'windows': 2, 'rejected': rejected}))\n"
 
 
 class Stopped(BaseException):
@@ -263,7 +263,7 @@ def test_processes_that_disagree_are_refused(
 ) -> None:
     protocol = Protocol(rounds=10, runs=2, processes=2, tolerance=0.1)
     workers.script = disagreeing(tmp_path / "seen", second=2.7, rejected=10)
-    message = r"2 processes disagree by 30%, and the reference moved in 20 of 40 rounds"
+    message = r"2 processes disagree by 30%, and the reference moved in 20 of 24 windows"
     with pytest.raises(NoisyDeviceError, match=message):
         measure(subjects, reference, protocol=protocol)
 
@@ -294,7 +294,7 @@ def test_one_subject_that_moved_is_no_reason_to_refuse(
 
 
 @pytest.mark.parametrize("rejected", [7, 10])
-def test_rejected_rounds_are_no_reason_to_refuse(
+def test_rejected_windows_are_no_reason_to_refuse(
     subjects: dict[str, Subject], reference: Subject, workers: Workers, rejected: int
 ) -> None:
     """Where the processes agree all the same."""
@@ -343,7 +343,7 @@ def test_crashed_worker_is_a_device_error(
         "print('{}')",
         "print(json.dumps({'rounds': 'many'}))",
         "print(json.dumps({'result': result}))",
-        "print(json.dumps({'result': 3, 'rejected': 0}))",
+        "print(json.dumps({'result': 3, 'windows': 1, 'rejected': 0}))",
         "del result['large']",
         "del result['large']['ratio']",
         "del result['']",
@@ -357,6 +357,7 @@ def test_crashed_worker_is_a_device_error(
         "result['large']['speed'] = 3.0",
         "result['large']['runs'] = 0",
         "print(json.dumps({'rejected': 0}))",
+        "print(json.dumps({'result': result, 'rejected': 0}))",
         "print(json.dumps({'rounds': -1}))",
     ],
 )

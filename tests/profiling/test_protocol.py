@@ -76,7 +76,7 @@ def test_timings_are_in_ms_a_round_and_run(machine: Machine) -> None:
     _, timings = machine.run(Protocol(rounds=3, runs=2), a=2.0, b=3.0)
     np.testing.assert_array_equal(timings.subjects["a"], np.full((3, 2), 2.0))
     np.testing.assert_array_equal(timings.subjects["b"], np.full((3, 2), 3.0))
-    assert len(timings.reference) == 3
+    assert len(timings.reference) == 3 * 2 * 2
     assert (timings.reference == 1.0).all()
 
 
@@ -91,11 +91,46 @@ def test_first_calls_of_a_burst_are_not_timed(machine: Machine, discard: int) ->
     assert (timings.subjects["a"] == 2.0).all()
 
 
+def test_round_of_many_windows(machine: Machine) -> None:
+    """The reference comes back whenever a window's time is over, and after the round's last."""
+    protocol = Protocol(rounds=2, runs=2, discard=1, window_ms=9.0)
+    _, timings = machine.run(protocol, a=2.0, b=3.0, c=1.0)
+    reference = ("reference", 3)
+    turn = [("a", 3), ("b", 3), reference, ("c", 3), reference]
+    assert machine.bursts == [reference, *turn, *turn]
+    assert timings.windows == 4
+    assert {name: times.shape for name, times in timings.subjects.items()} == {
+        "a": (2, 2),
+        "b": (2, 2),
+        "c": (2, 2),
+    }
+    assert timings.ratios["b"].tolist() == [3.0, 3.0]
+
+
+def test_window_is_no_shorter_than_the_reference_takes(machine: Machine) -> None:
+    protocol = Protocol(rounds=1, runs=5, discard=0, window_ms=0.0)
+    machine.run(protocol, a=0.5, b=0.3, c=0.3)
+    reference = ("reference", 5)
+    assert machine.bursts == [reference, ("a", 5), ("b", 5), ("c", 5), reference]
+
+
+def test_only_the_window_in_which_the_reference_moved_is_repeated(machine: Machine) -> None:
+    machine.slowness = lambda m: 1.5 if m.visits == 3 else 1.0
+    protocol = Protocol(rounds=3, runs=2, discard=1, window_ms=1.0)
+    standing, timings = machine.run(protocol, a=2.0, b=3.0)
+    subjects = [name for name, _ in machine.bursts if name != "reference"]
+    assert subjects == ["a", "b", "b", "b", "a", "b", "a", "b"]
+    assert standing == [1, 2, 3]
+    assert (timings.windows, timings.rejected) == (6, 2)
+    assert (timings.reference == 1.0).all()
+    assert (timings.subjects["b"] == 3.0).all()
+
+
 def test_round_in_which_the_reference_moved_is_repeated(machine: Machine) -> None:
-    # The third visit of the reference is the end of round 2 and the start of round 3.
+    # The third visit of the reference is the end of window 2 and the start of window 3.
     machine.slowness = lambda m: 1.5 if m.visits == 3 else 1.0
     standing, timings = machine.run(Protocol(rounds=4, runs=2), a=2.0)
-    assert standing == [1, 1, 1, 2, 3, 4]
+    assert standing == [1, 2, 3, 4]
     assert timings.rejected == 2
     assert timings.subjects["a"].shape == (4, 2)
     assert (timings.subjects["a"] == 2.0).all()
@@ -131,11 +166,12 @@ def test_slow_start_does_not_become_the_measure(machine: Machine) -> None:
     assert (timings.reference == 1.0).all()
 
 
-def test_no_more_rounds_are_dropped_than_asked_for(machine: Machine) -> None:
+def test_a_machine_that_never_stands_still_ends_all_the_same(machine: Machine) -> None:
+    """No more windows are dropped than stand, and one."""
     machine.slowness = lambda m: 3.0 if m.visits % 2 else 1.0
     standing, timings = machine.run(Protocol(rounds=5, runs=2), a=2.0)
-    assert timings.rejected == 5
-    assert standing == [0] * 5 + [1, 2, 3, 4, 5]
+    assert standing == [1, 2, 3, 4, 5]
+    assert (timings.windows, timings.rejected) == (5, 5)
     assert timings.subjects["a"].shape == (5, 2)
 
 
@@ -162,13 +198,22 @@ def test_ratios_are_recovered_when_the_clock_jumps(machine: Machine) -> None:
 
 def test_summary_by_hand() -> None:
     timings = Timings(
-        reference=np.array([[1.0, 1.0, 3.0], [2.0, 2.0, 2.0]]),
+        reference=np.array([1.0, 1.0, 3.0, 2.0, 2.0, 2.0]),
         subjects={"a": np.array([[2.0, 9.0, 2.0], [6.0, 6.0, 1.0]])},
+        ratios={"a": np.array([2.0, 3.0])},
+        windows=2,
         rejected=0,
     )
     found = summary(timings)
     assert found[""]["ratio"] == 1.0
-    assert found["a"]["ratio"] == pytest.approx((2.0 / 1.0 + 6.0 / 2.0) / 2)
+    assert found["a"]["ratio"] == pytest.approx(2.5)
     assert found["a"]["p50"] == pytest.approx(4.0)
     assert found["a"]["runs"] == 6
     assert found["a"]["p10"] <= found["a"]["p50"] <= found["a"]["p90"] <= found["a"]["p99"]
+
+
+def test_ratio_is_the_median_run_over_the_reference_beside_it(machine: Machine) -> None:
+    """Beside: the median of the runs before and after, here of 1, 1, 1.05 and 1.05 ms."""
+    machine.slowness = lambda m: 1.05 if m.visits == 2 and m.bursts[-1][0] != "a" else 1.0
+    _, timings = machine.run(Protocol(rounds=1, runs=2), a=2.0)
+    assert timings.ratios["a"].tolist() == pytest.approx([2.0 / 1.025])

@@ -9,7 +9,6 @@ import pytest
 
 from ofa_deploy.errors import MismatchError
 from ofa_deploy.hardware import (
-    BlockEntry,
     LatencyTable,
     LoadMeter,
     Measurement,
@@ -28,6 +27,7 @@ from ofa_deploy.profiling import (
     conditions_here,
 )
 from ofa_deploy.space import Block, SearchSpace, get_space
+from tests.tables import measurement, table_of
 
 sentinels_module: Any = importlib.import_module("ofa_deploy.profiling.sentinels")
 measure_module: Any = importlib.import_module("ofa_deploy.profiling.measure")
@@ -40,10 +40,6 @@ def made_up_ms(block: Block) -> float:
     return block.macs / 2e6 + block.bytes_moved / 8e6 + 1e-3
 
 
-def measurement(ms: float, spread: float = 0.01) -> Measurement:
-    return Measurement(ms=ms, p10=ms, p50=ms, p90=ms, p99=ms, spread=spread, repeats=9)
-
-
 @pytest.fixture
 def space() -> SearchSpace:
     return get_space("mbv3-nano-32")
@@ -51,29 +47,14 @@ def space() -> SearchSpace:
 
 @pytest.fixture
 def table(space: SearchSpace) -> LatencyTable:
-    entries = {
-        block.key: BlockEntry(
-            ms=made_up_ms(block),
-            spread=0.01,
-            count=9,
-            macs=block.macs,
-            params=block.params,
-            bytes_moved=block.bytes_moved,
-        )
-        for block in space.blocks()
-    }
-    return LatencyTable(
-        space=space.name,
-        classes=space.classes,
-        fingerprint=space.fingerprint,
+    return table_of(
+        space,
+        made_up_ms,
         conditions=conditions_here(
             load_device("local"), runtime="onnxruntime", precision="fp32", batch=1, threads=1
         ),
-        protocol={},
-        date="2026-01-02",
         empty_ms=EMPTY_MS,
         reference=measurement(REFERENCE_MS),
-        blocks=entries,
         networks=(
             NetworkEntry(arch=space.largest.to_dict(), role="holdout", latency=measurement(1.0)),
         ),
@@ -99,7 +80,7 @@ class Device:
             for key in subjects
         }
         taken[REFERENCE] = self.speed * REFERENCE_MS
-        return {key: measurement(ms, self.spread) for key, ms in taken.items()}
+        return {key: measurement(ms, spread=self.spread) for key, ms in taken.items()}
 
 
 @pytest.fixture
@@ -315,28 +296,13 @@ def test_real_blocks_are_measured_again(
 ) -> None:
     """However busy this machine is: that it measures, and what, but not how long it takes."""
     monkeypatch.setattr(measure_module, "_TOO_NOISY", float("inf"))
-    blocks = {
-        block.key: BlockEntry(
-            ms=made_up_ms(block),
-            spread=0.01,
-            count=9,
-            macs=block.macs,
-            params=block.params,
-            bytes_moved=block.bytes_moved,
-        )
-        for block in tiny_space.blocks()
-    }
-    table = LatencyTable(
-        space="tiny",
-        classes=tiny_space.classes,
-        fingerprint=tiny_space.fingerprint,
+    table = table_of(
+        tiny_space,
+        made_up_ms,
         conditions=conditions_here(
             load_device("local"), runtime="onnxruntime", precision="fp32", batch=2, threads=1
         ),
-        protocol={},
-        date="2026-01-02",
         reference=measurement(REFERENCE_MS),
-        blocks=blocks,
     )
     quick = Protocol(rounds=2, runs=2, processes=1, tolerance=10)
     found = check_sentinels(table, tiny_space, count=4, protocol=quick)

@@ -2,7 +2,9 @@
 
 import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,7 @@ def test_networks_have_roles(table: LatencyTable, tiny_space: SearchSpace) -> No
 def test_table_says_how_it_was_made(table: LatencyTable, tiny_space: SearchSpace) -> None:
     table.check_for(tiny_space)
     assert (table.space, table.classes) == ("tiny", tiny_space.classes)
-    assert table.reference.repeats == 2 * QUICK.rounds * QUICK.runs * QUICK.processes
+    assert table.reference.repeats >= 2 * QUICK.rounds * QUICK.runs * QUICK.processes
     assert table.protocol["rounds"] == QUICK.rounds
     assert table.conditions == conditions_here(
         load_device("local"), runtime="onnxruntime", precision="fp32", batch=1, threads=1
@@ -91,16 +93,31 @@ def test_model_of_the_table_is_plausible(table: LatencyTable, tiny_space: Search
 EMPTY_MS = 0.5
 
 
-def exact(measured: dict[str, Subject]) -> Callable[..., dict[str, Measurement]]:
-    """A ``measure`` under which a graph takes 0.5 ms and a millisecond a node."""
+@dataclass
+class ExactBench:
+    """A bench on which a graph takes 0.5 ms and a millisecond a node.
 
-    def measure(
-        subjects: Mapping[str, Subject], reference: Subject, **options: Any
-    ) -> dict[str, Measurement]:
-        measured.update({**subjects, REFERENCE: reference})
-        return {name: _taken(subject) for name, subject in measured.items()}
+    Attributes:
+        subjects: what it was given.
+        protocols: what it was asked for, in order.
+    """
 
-    return measure
+    subjects: dict[str, Subject] = field(default_factory=dict)
+    protocols: list[Protocol] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.subjects)
+
+    @contextmanager
+    def built(
+        self, subjects: Mapping[str, Subject], reference: Subject, **options: Any
+    ) -> Iterator["ExactBench"]:
+        self.subjects.update({**subjects, REFERENCE: reference})
+        yield self
+
+    def measure(self, protocol: Protocol, **options: Any) -> dict[str, Measurement]:
+        self.protocols.append(protocol)
+        return {name: _taken(subject) for name, subject in self.subjects.items()}
 
 
 def _taken(subject: Subject) -> Measurement:
@@ -110,27 +127,24 @@ def _taken(subject: Subject) -> Measurement:
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Subject]:
-    """What was given to the exact workers, by name."""
-    subjects: dict[str, Subject] = {}
-    monkeypatch.setattr(space_table, "measure", exact(subjects))
-    return subjects
+def exact(monkeypatch: pytest.MonkeyPatch) -> ExactBench:
+    made = ExactBench()
+    monkeypatch.setattr(space_table, "bench", made.built)
+    return made
 
 
 def test_blocks_cost_what_they_add_to_an_empty_graph(
-    tiny_space: SearchSpace, measured: dict[str, Subject]
+    tiny_space: SearchSpace, exact: ExactBench
 ) -> None:
     table = profile_space(tiny_space, load_device("local"), calibration=4, holdout=9)
     assert table.empty_ms == EMPTY_MS
     assert table.reference == _taken(network_subject(tiny_space, reference_arch(tiny_space)))
     for block in tiny_space.blocks():
-        nodes = len(measured[block.key].graph.graph.node)
+        nodes = len(exact.subjects[block.key].graph.graph.node)
         assert table.value(block) == pytest.approx(nodes)
 
 
-def test_exact_times_are_predicted_exactly(
-    tiny_space: SearchSpace, measured: dict[str, Subject]
-) -> None:
+def test_exact_times_are_predicted_exactly(tiny_space: SearchSpace, exact: ExactBench) -> None:
     table = profile_space(tiny_space, load_device("local"), calibration=8, holdout=9)
     model = latency_model(tiny_space, table)
     drawn = tiny_space.decode(tiny_space.sample(np.random.default_rng(1), 50))
@@ -139,11 +153,11 @@ def test_exact_times_are_predicted_exactly(
     assert model.margin == pytest.approx(0.0, abs=1e-6)
 
 
-def test_batch_reaches_the_subjects(tiny_space: SearchSpace, measured: dict[str, Subject]) -> None:
+def test_batch_reaches_the_subjects(tiny_space: SearchSpace, exact: ExactBench) -> None:
     table = profile_space(
         tiny_space, load_device("local"), calibration=4, holdout=9, batch=3, threads=2
     )
-    assert {subject.shape[0] for subject in measured.values()} == {3}
+    assert {subject.shape[0] for subject in exact.subjects.values()} == {3}
     assert (table.conditions.batch, table.conditions.threads) == (3, 2)
     for block in tiny_space.blocks():
         entry = table.blocks[block.key]
@@ -151,7 +165,35 @@ def test_batch_reaches_the_subjects(tiny_space: SearchSpace, measured: dict[str,
         assert entry.params == block.params
 
 
-def test_seed_decides_the_networks(tiny_space: SearchSpace, measured: dict[str, Subject]) -> None:
+def test_rounds_follow_the_time_there_is(tiny_space: SearchSpace, exact: ExactBench) -> None:
+    """One pilot round, then as many rounds as fit, between the least and the usual number."""
+
+    def rounds(minutes: float) -> int:
+        exact.protocols.clear()
+        profile_space(tiny_space, load_device("local"), calibration=8, holdout=9, minutes=minutes)
+        pilot, protocol = exact.protocols
+        assert (pilot.rounds, pilot.processes) == (1, 1)
+        assert protocol == replace(Protocol(), rounds=protocol.rounds)
+        return protocol.rounds
+
+    few, some, many = rounds(0.01), rounds(6.0), rounds(600.0)
+    assert few == 8 < some < many == Protocol().rounds
+
+
+def test_rounds_take_about_the_time_there_is(tiny_space: SearchSpace, exact: ExactBench) -> None:
+    table = profile_space(tiny_space, load_device("local"), calibration=8, holdout=9, minutes=6)
+    protocol = exact.protocols[-1]
+    runs = {
+        name: protocol.discard + min(protocol.runs, max(2, protocol.visit_ms / _taken(s).ms))
+        for name, s in exact.subjects.items()
+    }
+    one_round = sum(runs[n] * _taken(s).ms for n, s in exact.subjects.items() if n != REFERENCE)
+    spent = protocol.processes * protocol.rounds * one_round / 60_000
+    assert 2 < spent < 6, "timing subjects; the rest is loading, the reference and repetition"
+    assert table.protocol["rounds"] == protocol.rounds
+
+
+def test_seed_decides_the_networks(tiny_space: SearchSpace, exact: ExactBench) -> None:
     def networks(seed: int) -> list[Arch]:
         table = profile_space(tiny_space, load_device("local"), calibration=4, holdout=9, seed=seed)
         return [Arch.from_dict(entry.arch) for entry in table.networks]
@@ -173,14 +215,14 @@ def test_reference_is_a_network_in_the_middle(tiny_space: SearchSpace) -> None:
 
 @pytest.mark.parametrize(("calibration", "holdout"), [(3, 9), (4, 1), (0, 0)])
 def test_too_few_networks_are_refused(
-    tiny_space: SearchSpace, measured: dict[str, Subject], calibration: int, holdout: int
+    tiny_space: SearchSpace, exact: ExactBench, calibration: int, holdout: int
 ) -> None:
     with pytest.raises(InputError, match="at least 4"):
         profile_space(tiny_space, load_device("local"), calibration=calibration, holdout=holdout)
-    assert not measured
+    assert not exact
 
 
-def test_space_with_too_few_networks_is_refused(measured: dict[str, Subject]) -> None:
+def test_space_with_too_few_networks_is_refused(exact: ExactBench) -> None:
     stage = Stage(channels=8, stride=1, depths=(1, 2), kernels=(3,), expands=(2,))
     space = SearchSpace(
         name="two",
@@ -205,11 +247,11 @@ def test_space_with_too_few_networks_is_refused(measured: dict[str, Subject]) ->
     ],
 )
 def test_device_offers_only_what_it_lists(
-    tiny_space: SearchSpace, measured: dict[str, Subject], asked: dict[str, str], message: str
+    tiny_space: SearchSpace, exact: ExactBench, asked: dict[str, str], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         profile_space(tiny_space, load_device("local"), **asked)  # type: ignore[arg-type]
-    assert not measured
+    assert not exact
 
 
 def test_device_that_offers_a_runtime_nobody_has_is_refused(tiny_space: SearchSpace) -> None:

@@ -140,8 +140,6 @@ def relative_noise(expected: np.ndarray, found: np.ndarray) -> float:
 def test_int8_is_near_fp32_and_smaller(
     runtime: Runtime, tiny_space: SearchSpace, rng: np.random.Generator
 ) -> None:
-    if "int8" not in runtime.precisions:
-        pytest.skip(f"{runtime.name} builds no INT8")
     block = tiny_space.lower(tiny_space.largest)[2]
     model = build_onnx([block])
     images = rng.standard_normal((8, block.in_channels, block.size, block.size)).astype(np.float32)

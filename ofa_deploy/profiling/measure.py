@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -86,15 +87,20 @@ def bench(
         yield Bench(models, runtime, precision, threads, progress)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Bench:
-    """Models on disk, ready to be timed."""
+    """Models on disk, ready to be timed.
+
+    Attributes:
+        seconds: that the processes of the last measurement took, journaled ones too.
+    """
 
     models: Mapping[str, dict[str, Any]]
     runtime: str
     precision: str
     threads: int
     progress: Progress
+    seconds: float = 0.0
 
     def measure(
         self,
@@ -131,10 +137,11 @@ class Bench:
                 self.threads,
             ],
             "protocol": asdict(protocol),
-            "chunks": "dealt",
+            "form": 2,  # of the records
         }
         records = Journal(journal / f"{digest(identity)}.jsonl", identity) if journal else _Memory()
         self._run(chunks, protocol, records, label)
+        self.seconds = sum(record["seconds"] for record in records.records)
         try:
             return _combine(names, records.records, protocol)
         except NoisyDeviceError:
@@ -158,10 +165,12 @@ class Bench:
                 if (chunk, process) in done:
                     continue
                 job = self._job(chunks[chunk], protocol, energy=process == 0)
+                started = time.perf_counter()
                 answer = run_worker(job, environment=threads, finished=task.advance)
                 if set(answer["result"]) != {"", *chunks[chunk]}:
                     raise DeviceError("a measuring process answered for other graphs than asked")
-                records.append({"chunk": chunk, "process": process, **answer})
+                seconds = time.perf_counter() - started
+                records.append({"chunk": chunk, "process": process, "seconds": seconds, **answer})
 
     def _job(self, names: Sequence[str], protocol: Protocol, *, energy: bool) -> str:
         return json.dumps(

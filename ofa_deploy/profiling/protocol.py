@@ -38,7 +38,7 @@ class Protocol:
     rounds: int = 40
     runs: int = 10
     discard: int = 1
-    visit_ms: float = 20.0
+    visit_ms: float = 2.0
     window_ms: float = 100.0
     tolerance: float = 0.1
     processes: int = 4

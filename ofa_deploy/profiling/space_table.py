@@ -37,7 +37,6 @@ __all__ = [
 _EMPTY = "empty"
 _PILOT = Protocol(rounds=1, runs=2, processes=1, tolerance=1e9)
 _LEAST_ROUNDS = 8
-_LOADING = 10.0  # passes that loading a graph takes as long as, about
 _REPEATED = 1.3  # how often a window is timed on the project's own machine, about
 
 
@@ -139,7 +138,8 @@ def profile_space(
         if protocol is None:
             label = f"time {len(subjects)} graphs once"
             pilot = built.measure(_PILOT, journal=journal, label=label)
-            protocol = _within(minutes, {name: each.p50 for name, each in pilot.items()})
+            once = {name: each.p50 for name, each in pilot.items()}
+            protocol = _within(minutes, once, pilot_s=built.seconds)
         label = f"profile {len(blocks)} blocks, {len(networks)} networks"
         taken = built.measure(protocol, journal=journal, label=label)
     return LatencyTable(
@@ -160,19 +160,24 @@ def profile_space(
     )
 
 
-def _within(minutes: float, once_ms: Mapping[str, float]) -> Protocol:
+def _within(minutes: float, once_ms: Mapping[str, float], pilot_s: float) -> Protocol:
     """The usual protocol with as many rounds as fit into the time, within reason."""
     usual = Protocol()
+    least = usual.processes * pilot_s  # more than starting and loading them takes
+    round_s = usual.processes * _REPEATED * _round_ms(usual, once_ms) / 1e3
+    rounds = int((60 * minutes - least) / round_s)
+    return replace(usual, rounds=min(usual.rounds, max(_LEAST_ROUNDS, rounds)))
+
+
+def _round_ms(protocol: Protocol, once_ms: Mapping[str, float]) -> float:
+    """How long a round takes in which the reference does not move."""
     visits = {
-        name: ms * (usual.discard + min(usual.runs, max(2, usual.visit_ms / ms)))
+        name: ms * (protocol.discard + min(protocol.runs, max(2, protocol.visit_ms / ms)))
         for name, ms in once_ms.items()
     }
     beside = visits.pop(REFERENCE)
-    loading = _LOADING * sum(once_ms.values())
-    per_process = 60_000 * minutes / usual.processes - loading
-    windows = sum(visits.values()) / max(usual.window_ms, beside)
-    rounds = int(per_process / (_REPEATED * (sum(visits.values()) + windows * beside)))
-    return replace(usual, rounds=min(usual.rounds, max(_LEAST_ROUNDS, rounds)))
+    subjects = sum(visits.values())
+    return subjects + beside * subjects / max(protocol.window_ms, beside)
 
 
 def _entry(block: Block, measured: Measurement, empty_ms: float, batch: int) -> BlockEntry:

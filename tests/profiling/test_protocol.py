@@ -108,7 +108,7 @@ def test_round_of_many_windows(machine: Machine) -> None:
 
 
 def test_window_is_no_shorter_than_the_reference_takes(machine: Machine) -> None:
-    protocol = Protocol(rounds=1, runs=5, discard=0, window_ms=0.0)
+    protocol = Protocol(rounds=1, runs=5, discard=0, visit_ms=20.0, window_ms=0.0)
     machine.run(protocol, a=0.5, b=0.3, c=0.3)
     reference = ("reference", 5)
     assert machine.bursts == [reference, ("a", 5), ("b", 5), ("c", 5), reference]
@@ -154,7 +154,9 @@ def test_drift_slower_than_the_tolerance_stands(machine: Machine) -> None:
 
 def test_single_slow_run_drops_no_round(machine: Machine) -> None:
     machine.slowness = lambda m: 50.0 if m.visits == 3 and m.bursts[-1][1] == 4 else 1.0
-    _, timings = machine.run(Protocol(rounds=4, runs=5, discard=1, tolerance=0.1), a=2.0)
+    _, timings = machine.run(
+        Protocol(rounds=4, runs=5, discard=1, visit_ms=20.0, tolerance=0.1), a=2.0
+    )
     assert timings.reference.max() == 50.0
     assert timings.rejected == 0
 
@@ -178,7 +180,7 @@ def test_a_machine_that_never_stands_still_ends_all_the_same(machine: Machine) -
 def test_ratios_are_recovered_under_drift(machine: Machine) -> None:
     rounds = 40
     machine.slowness = lambda m: 1 + m.now / MS / 1000  # twice as slow after a second
-    protocol = Protocol(rounds=rounds, runs=5, tolerance=10.0)
+    protocol = Protocol(rounds=rounds, runs=5, visit_ms=20.0, tolerance=10.0)
     _, timings = machine.run(protocol, half=0.5, same=1.0, triple=3.0)
     found = summary(timings)
     for name, ratio in (("half", 0.5), ("same", 1.0), ("triple", 3.0)):

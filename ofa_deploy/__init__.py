@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from ofa_deploy.predict import fit_accuracy, fit_latency, latency_model, load_accuracy_model
     from ofa_deploy.search import search
     from ofa_deploy.space import Arch, SearchSpace, get_space
-    from ofa_deploy.supernet import Supernet, load_published_weights, recalibrate
+    from ofa_deploy.supernet import (
+        Supernet,
+        import_accuracy_model,
+        load_published_weights,
+        recalibrate,
+    )
 
 __all__ = [
     "Arch",
@@ -29,6 +34,7 @@ __all__ = [
     "fit_accuracy",
     "fit_latency",
     "get_space",
+    "import_accuracy_model",
     "import_tables",
     "latency_model",
     "load_accuracy_model",
@@ -49,7 +55,12 @@ _HOMES = {
     ),
     "ofa_deploy.search": ("search",),
     "ofa_deploy.space": ("Arch", "SearchSpace", "get_space"),
-    "ofa_deploy.supernet": ("Supernet", "load_published_weights", "recalibrate"),
+    "ofa_deploy.supernet": (
+        "Supernet",
+        "import_accuracy_model",
+        "load_published_weights",
+        "recalibrate",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

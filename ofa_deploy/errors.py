@@ -130,14 +130,21 @@ class GateError(OfaDeployError):
 class InfeasibleError(OfaDeployError):
     """No network meets the constraints.
 
-    ``reachable`` maps each constrained metric to its (least, greatest) value in the space.
+    ``reachable`` maps each constrained metric to its (least, greatest) value in the space;
+    ``nearest`` is the candidate that misses the constraints least, where one was looked for.
     """
 
     exit_code = 3
 
-    def __init__(self, message: str, reachable: dict[str, tuple[float, float]]) -> None:
+    def __init__(
+        self,
+        message: str,
+        reachable: dict[str, tuple[float, float]],
+        nearest: object | None = None,
+    ) -> None:
         super().__init__(message)
         self.reachable = reachable
+        self.nearest = nearest
 
 
 class DeviceError(OfaDeployError):

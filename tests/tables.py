@@ -28,6 +28,7 @@ def table_of(
         "space": space.name,
         "classes": space.classes,
         "fingerprint": space.fingerprint,
+        "resolutions": space.resolutions,
         "conditions": conditions,
         "protocol": {"repeats": 20},
         "date": "2026-01-02T03:04:05+00:00",

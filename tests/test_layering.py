@@ -34,6 +34,7 @@ SIDEWAYS = {
     ("_files", "errors"),
     ("pareto", "space"),
     ("runtimes", "graph"),
+    ("supernet", "predict"),
     ("__init__", "_public"),
     ("__main__", "cli"),
 }

@@ -24,6 +24,7 @@ DOCUMENTED = {
     "fit_accuracy",
     "fit_latency",
     "get_space",
+    "import_accuracy_model",
     "import_tables",
     "latency_model",
     "load_accuracy_model",

@@ -8,9 +8,17 @@ from ofa_deploy.cli.tables_check import profile_anew
 from ofa_deploy.errors import MismatchError, NoisyDeviceError
 from ofa_deploy.export import DeviceExaminer
 from ofa_deploy.hardware import LatencyTable
-from ofa_deploy.predict import AccuracyModel, LatencyModel
+from ofa_deploy.pareto import Candidate
+from ofa_deploy.predict import AccuracyModel, LatencyModel, latency_model, refit_accuracy
 from ofa_deploy.profiling import Protocol, changed_conditions, check_sentinels
-from ofa_deploy.search import Constraint, Verified, search_verified
+from ofa_deploy.search import (
+    Constraint,
+    GeneConstraint,
+    Learner,
+    Models,
+    Verified,
+    search_verified,
+)
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import save_subnet
 from ofa_deploy.train import Evaluator
@@ -66,14 +74,19 @@ def as_of_now(table: LatencyTable, space: SearchSpace, progress: Progress) -> La
 def prove(
     evaluator: Evaluator,
     table: LatencyTable,
-    accuracy: AccuracyModel,
-    latency: LatencyModel,
-    constraints: Sequence[Constraint],
+    models: Models,
+    constraints: Sequence[Constraint | GeneConstraint],
     seed: int,
     name: str,
     progress: Progress,
+    *,
+    learn: bool = True,
 ) -> tuple[Verified, Path]:
-    """The most accurate subnet measured to meet the constraints, and its file."""
+    """The most accurate subnet measured to meet the constraints, and its file.
+
+    Args:
+        learn: take what was measured back into the models and search again until the answer stands.
+    """
     assert table.reference is not None, "check_here refuses imported tables"
     examiner = DeviceExaminer(
         evaluator,
@@ -84,11 +97,13 @@ def prove(
         progress,
     )
     found = search_verified(
-        evaluator.record.search_space,
+        models.space,
         examiner,
-        accuracy=accuracy,
-        latency=latency,
+        accuracy=models.accuracy,
+        latency=models.latency,
+        metrics=models.metrics,
         constraints=constraints,
+        learn=_learner(models, table) if learn else None,
         seed=seed,
     )
     path = save_subnet(
@@ -97,3 +112,15 @@ def prove(
         evaluator.subnet_record(found.best.to_dict()),
     )
     return found, path
+
+
+def _learner(models: Models, table: LatencyTable) -> Learner:
+    """Both models, fitted anew with what was measured of candidates."""
+
+    def learn(examined: Sequence[Candidate]) -> tuple[AccuracyModel, LatencyModel]:
+        archs = [c.arch for c in examined]
+        accuracy = refit_accuracy(models.accuracy, archs, [c.measured["top1"] for c in examined])
+        measured_ms = [c.measured["latency"] for c in examined]
+        return accuracy, latency_model(models.space, table, also=(archs, measured_ms))
+
+    return learn

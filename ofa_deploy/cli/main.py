@@ -11,6 +11,9 @@ from ofa_deploy.cli.compare import compare
 from ofa_deploy.cli.devices import devices
 from ofa_deploy.cli.evaluate import evaluate
 from ofa_deploy.cli.export import export
+from ofa_deploy.cli.plan import plan
+from ofa_deploy.cli.predictors import app as predictors_app
+from ofa_deploy.cli.predictors import predictors
 from ofa_deploy.cli.profile import profile
 from ofa_deploy.cli.quickstart import quickstart
 from ofa_deploy.cli.search import search
@@ -29,6 +32,7 @@ COMMANDS = (
     adapt,
     evaluate,
     profile,
+    plan,
     search,
     export,
     compare,
@@ -36,7 +40,9 @@ COMMANDS = (
     spaces,
     devices,
     tables,
+    predictors,
 )
+_GROUPS = {tables: tables_app, predictors: predictors_app}
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,8 +52,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in COMMANDS:
-    if command is tables:
-        app.add_typer(tables_app, name="tables")
+    if command in _GROUPS:
+        app.add_typer(_GROUPS[command], name=command.__name__)
     else:
         app.command()(command)
 

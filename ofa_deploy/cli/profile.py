@@ -26,7 +26,7 @@ def profile(
     minutes: Annotated[
         float,
         typer.Option(min=0.1, max=1e4, help="About how long to measure; steadier if longer."),
-    ] = 6.0,
+    ] = 5.0,
     calibration: Annotated[
         int, typer.Option(min=4, max=1000, help="Whole networks that correct the sum of blocks.")
     ] = 24,

@@ -180,8 +180,9 @@ class _Quickstart:
         import numpy as np
 
         from ofa_deploy.cli._closed_loop import prove
-        from ofa_deploy.search import parse_constraint
+        from ofa_deploy.search import models_of, parse_constraint
 
+        models = models_of(accuracy, [table])
         _, (least, greatest) = latency.widen(np.array(latency.bounds()))
         budgets = [round(float(least + share * (greatest - least)), 3) for share in SHARES]
         subnets: list[Path] = []
@@ -189,7 +190,7 @@ class _Quickstart:
         for name, budget in zip(self.names(), budgets, strict=True):
             asked = [parse_constraint(f"latency <= {budget} ms")]
             found, path = prove(
-                evaluator, table, accuracy, latency, asked, self.seed, name, self.bars
+                evaluator, table, models, asked, self.seed, name, self.bars, learn=False
             )
             subnets.append(path)
             examined += found.examined

@@ -5,17 +5,27 @@ gather and a sum a table, millions of networks a second.
 """
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import reduce
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from ofa_deploy.errors import InputError
-from ofa_deploy.space import Arch, Block, Population, SearchSpace
+from ofa_deploy.space import Arch, Block, Population, SearchSpace, choices_within
 
-__all__ = ["AdditiveModel", "as_population", "macs_model", "params_model", "peak_memory_model"]
+__all__ = [
+    "AdditiveModel",
+    "as_population",
+    "macs_model",
+    "model_size_model",
+    "params_model",
+    "peak_memory_model",
+]
 
+_KEPT = 32  # models of costs
 _CHUNK = 1 << 14  # rows a pass: the columns and indices of a chunk stay in the second-level cache
 
 Floats = npt.NDArray[np.float64]
@@ -111,11 +121,37 @@ class AdditiveModel:
                 np.maximum(total, gathered, out=total)
         return total + self.offset
 
-    def bounds(self) -> tuple[float, float]:
-        """The exact least and greatest value over the whole space."""
-        return self._extreme(np.min, np.inf), self._extreme(np.max, -np.inf)
+    def bounds(self, allowed: Sequence[npt.NDArray[np.bool_]] | None = None) -> tuple[float, float]:
+        """The exact least and greatest value over the whole space.
 
-    def _extreme(self, best: Callable[..., Floats], impossible: float) -> float:
+        Args:
+            allowed: for each gene, which of its choices may be taken; all if not given.
+        """
+        if allowed is None:
+            allowed = [np.ones(len(gene.choices), bool) for gene in self.space.genes]
+        return self._extreme(np.min, np.inf, allowed), self._extreme(np.max, -np.inf, allowed)
+
+    def onto(self, space: SearchSpace) -> Self:
+        """The same model for a space with fewer resolutions.
+
+        Raises:
+            MismatchError: if that space has choices that this model does not know.
+        """
+        axes = [np.r_[0, 1 + choices] for choices in choices_within(space, self.space)]
+        other = copy(self)
+        other.space = space
+        other.tables = tuple(
+            (columns, table[np.ix_(*(axes[column] for column in columns))])
+            for columns, table in self.tables
+        )
+        return other
+
+    def _extreme(
+        self,
+        best: Callable[..., Floats],
+        impossible: float,
+        allowed: Sequence[npt.NDArray[np.bool_]],
+    ) -> float:
         """Eliminate one gene after the other (Dechter 1999): each meets only few others."""
         genes = self.space.genes
         join = np.add if self.reduce == "sum" else np.maximum
@@ -125,8 +161,11 @@ class AdditiveModel:
             touched = [factor for factor in factors if column in factor.columns]
             factors = [factor for factor in factors if column not in factor.columns]
             activity = _activity(self.space, column, impossible)
-            allowed = _joined([_joined(touched, join), activity], np.add)
-            factors.append(allowed.without(column, best))
+            choices = np.where(np.r_[True, allowed[column]], 0.0, impossible)
+            possible = _joined(
+                [_joined(touched, join), activity, _Factor((column,), choices)], np.add
+            )
+            factors.append(possible.without(column, best))
         total = _joined(factors, join).table
         return float(total) + self.offset
 
@@ -176,16 +215,41 @@ def _activity(space: SearchSpace, column: int, impossible: float) -> _Factor:
     return _Factor((depth, column), table)
 
 
+_BY_BLOCK: dict[str, tuple[Callable[[Block], float], str]] = {
+    "macs": (lambda block: block.macs, "sum"),
+    "params": (lambda block: block.params, "sum"),
+    "model_size": (lambda block: block.weight_bytes, "sum"),
+    "peak_memory": (lambda block: block.activation_bytes, "max"),
+}
+_made: dict[tuple[str, str], AdditiveModel] = {}
+
+
+def _made_once(space: SearchSpace, name: str) -> AdditiveModel:
+    """Every search asks for all of them, and making one takes a while."""
+    key = (space.fingerprint, name)
+    if key not in _made:
+        if len(_made) >= _KEPT:
+            _made.clear()
+        value, reduce = _BY_BLOCK[name]
+        _made[key] = AdditiveModel.from_blocks(space, value, reduce=reduce)
+    return _made[key] if _made[key].space == space else _made[key].onto(space)
+
+
 def macs_model(space: SearchSpace) -> AdditiveModel:
     """Multiply-accumulates for one image."""
-    return AdditiveModel.from_blocks(space, lambda block: block.macs)
+    return _made_once(space, "macs")
 
 
 def params_model(space: SearchSpace) -> AdditiveModel:
     """Trained parameters."""
-    return AdditiveModel.from_blocks(space, lambda block: block.params)
+    return _made_once(space, "params")
+
+
+def model_size_model(space: SearchSpace) -> AdditiveModel:
+    """Bytes of float32 weights, BN folded: an exported file less its graph, a few hundred kB."""
+    return _made_once(space, "model_size")
 
 
 def peak_memory_model(space: SearchSpace) -> AdditiveModel:
     """Bytes: most float32 activations alive at once, for one image."""
-    return AdditiveModel.from_blocks(space, lambda block: block.activation_bytes, reduce="max")
+    return _made_once(space, "peak_memory")

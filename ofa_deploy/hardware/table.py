@@ -91,6 +91,7 @@ class LatencyTable(BaseModel):
     Attributes:
         space: the name of the space it was made for.
         fingerprint: of that space, classes included.
+        resolutions: of that space; empty in tables of before they were kept.
         blocks: by ``Block.key``.
         networks: whole networks measured in the same run.
         empty_ms: latency of a graph that does nothing.
@@ -109,6 +110,7 @@ class LatencyTable(BaseModel):
     space: str
     classes: int = Field(ge=2)
     fingerprint: str
+    resolutions: tuple[int, ...] = ()
     conditions: Conditions
     protocol: dict[str, int | float | str]
     date: str

@@ -66,7 +66,7 @@ def table_space(table: LatencyTable, space: SearchSpace | None = None) -> Search
             space = get_space(table.space).with_classes(table.classes)
         except UnknownNameError:
             raise MismatchError(f"space {table.space} is not in the catalogue; {hint}") from None
-    found = resolutions_present(space, lambda block: block.key in table.blocks)
+    found = table.resolutions or resolutions_present(space, lambda b: b.key in table.blocks)
     for each in (space, space.with_resolutions(*(found or space.resolutions))):
         if each.fingerprint == table.fingerprint:
             return each

@@ -102,6 +102,7 @@ def import_tables(
         space=space.name,
         classes=space.classes,
         fingerprint=space.fingerprint,
+        resolutions=space.resolutions,
         conditions=conditions,
         protocol=protocol | ({"assumed": ", ".join(assumed)} if assumed else {}),
         date=datetime.now(UTC).isoformat(timespec="seconds"),

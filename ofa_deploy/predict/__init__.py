@@ -1,11 +1,14 @@
 """Models of latency and accuracy, fitted to a few measurements. Torch-free."""
 
-from ofa_deploy.predict.accuracy import AccuracyModel, fit_accuracy, load_accuracy_model
+from ofa_deploy.predict.accuracy import AccuracyModel, load_accuracy_model
 from ofa_deploy.predict.calibration import energy_model, latency_model
 from ofa_deploy.predict.few_shot import fit_latency
+from ofa_deploy.predict.gaussian_process import fit_accuracy, refit_accuracy
 from ofa_deploy.predict.latency import HoldoutError, LatencyModel
+from ofa_deploy.predict.ofa_mlp import MLP_RESOLUTIONS, ofa_mlp
 
 __all__ = [
+    "MLP_RESOLUTIONS",
     "AccuracyModel",
     "HoldoutError",
     "LatencyModel",
@@ -14,4 +17,6 @@ __all__ = [
     "fit_latency",
     "latency_model",
     "load_accuracy_model",
+    "ofa_mlp",
+    "refit_accuracy",
 ]

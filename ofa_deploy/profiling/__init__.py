@@ -1,5 +1,6 @@
 """Measuring graphs on a device, and building latency tables. Torch-free."""
 
+from ofa_deploy.profiling.choice import choose_networks
 from ofa_deploy.profiling.measure import REFERENCE, Subject, measure
 from ofa_deploy.profiling.protocol import Protocol
 from ofa_deploy.profiling.sentinels import (
@@ -26,6 +27,7 @@ __all__ = [
     "blocks_subject",
     "changed_conditions",
     "check_sentinels",
+    "choose_networks",
     "choose_sentinels",
     "conditions_here",
     "measure",

@@ -4,10 +4,8 @@ import hashlib
 import json
 import os
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from ofa_deploy.profiling.process import run_worker
 from ofa_deploy.profiling.protocol import Protocol
 from ofa_deploy.runtimes import get_runtime
 
-__all__ = ["REFERENCE", "Bench", "Subject", "bench", "measure"]
+__all__ = ["REFERENCE", "Subject", "measure"]
 
 REFERENCE = "reference"
 _TOO_NOISY = 0.25  # median disagreement of the processes beyond which nothing is returned
@@ -53,133 +51,96 @@ def measure(
     precision: str = "fp32",
     threads: int = 1,
     protocol: Protocol | None = None,
+    minutes: float | None = None,
     journal: Path | None = None,
     progress: Progress = SILENT,
     label: str = "measure",
 ) -> dict[str, Measurement]:
-    """Time every subject in turns with ``reference``: ``bench``, and ``Bench.measure`` once."""
-    asked = {"runtime": runtime, "precision": precision, "threads": threads}
-    with bench(subjects, reference, **asked, progress=progress) as built:  # type: ignore[arg-type]
-        return built.measure(protocol, journal=journal, label=label)
-
-
-@contextmanager
-def bench(
-    subjects: Mapping[str, Subject],
-    reference: Subject,
-    *,
-    runtime: str = "onnxruntime",
-    precision: str = "fp32",
-    threads: int = 1,
-    progress: Progress = SILENT,
-) -> Iterator["Bench"]:
-    """Build every subject once, to be measured while the context lasts.
+    """Time every subject in turns with ``reference``.
 
     Args:
         subjects: by name.
+        minutes: about how long to take, once all is built: the protocol's rounds are cut short.
+        journal: a folder that keeps finished processes; a second call with the same subjects and
+            settings reuses them.
+
+    Returns:
+        A measurement a name, and the reference's own under ``REFERENCE``.
+
+    Raises:
+        NoisyDeviceError: if the processes disagree too much.
+        DeviceError: if a worker process failed.
     """
     if not subjects:
         raise InputError("nothing to measure")
+    names = list(subjects)
+    count = -(-len(names) // _CHUNK)
+    # Dealt out, not cut: what is timed beside it moves a figure by a percent.
+    chunks = [names[i::count] for i in range(count)]
+    protocol = protocol or Protocol()
+    if minutes is not None:
+        seconds = round(60 * minutes / (protocol.processes * count), 1)
+        protocol = replace(protocol, seconds=seconds)
     with tempfile.TemporaryDirectory(prefix="ofa-deploy-") as folder:
         models = _write_models(
             {**subjects, REFERENCE: reference}, Path(folder), runtime, precision, progress
         )
-        yield Bench(models, runtime, precision, threads, progress)
-
-
-@dataclass
-class Bench:
-    """Models on disk, ready to be timed.
-
-    Attributes:
-        seconds: that the processes of the last measurement took, journaled ones too.
-    """
-
-    models: Mapping[str, dict[str, Any]]
-    runtime: str
-    precision: str
-    threads: int
-    progress: Progress
-    seconds: float = 0.0
-
-    def measure(
-        self,
-        protocol: Protocol | None = None,
-        *,
-        journal: Path | None = None,
-        label: str = "measure",
-    ) -> dict[str, Measurement]:
-        """Time every subject in turns with the reference.
-
-        Args:
-            journal: a folder that keeps finished processes; a second call with the same subjects
-                and settings reuses them.
-
-        Returns:
-            A measurement a name, and the reference's own under ``REFERENCE``.
-
-        Raises:
-            NoisyDeviceError: if the processes disagree too much.
-            DeviceError: if a worker process failed.
-        """
-        protocol = protocol or Protocol()
-        names = [name for name in self.models if name != REFERENCE]
-        count = -(-len(names) // _CHUNK)
-        # Dealt out, not cut: what is timed beside it moves a figure by a percent.
-        chunks = [names[i::count] for i in range(count)]
         identity = {
             "processor": processor_name(),
-            "models": {name: model["sha256"] for name, model in self.models.items()},
-            "runtime": [
-                self.runtime,
-                get_runtime(self.runtime).version,
-                self.precision,
-                self.threads,
-            ],
+            "models": {name: model["sha256"] for name, model in models.items()},
+            "runtime": [runtime, get_runtime(runtime).version, precision, threads],
             "protocol": asdict(protocol),
             "form": 2,  # of the records
         }
         records = Journal(journal / f"{digest(identity)}.jsonl", identity) if journal else _Memory()
-        self._run(chunks, protocol, records, label)
-        self.seconds = sum(record["seconds"] for record in records.records)
-        try:
-            return _combine(names, records.records, protocol)
-        except NoisyDeviceError:
-            records.clear()  # or the next try would find the same answers
-            raise
+        _Bench(models, runtime, threads, protocol).run(chunks, records, progress, label)
+    try:
+        return _combine(names, records.records, protocol)
+    except NoisyDeviceError:
+        records.clear()  # or the next try would find the same answers
+        raise
 
-    def _run(
+
+@dataclass(frozen=True)
+class _Bench:
+    """Models on disk, ready to be timed."""
+
+    models: Mapping[str, dict[str, Any]]
+    runtime: str
+    threads: int
+    protocol: Protocol
+
+    def run(
         self,
         chunks: Sequence[Sequence[str]],
-        protocol: Protocol,
         records: "Journal | _Memory",
+        progress: Progress,
         label: str,
     ) -> None:
         """Run every (chunk, process) that the journal does not hold yet."""
-        wanted = [(c, p) for p in range(protocol.processes) for c in range(len(chunks))]
+        wanted = [(c, p) for p in range(self.protocol.processes) for c in range(len(chunks))]
         done = {(record["chunk"], record["process"]) for record in records.records}
-        rounds = protocol.rounds
-        threads = {"OMP_NUM_THREADS": str(self.threads)}
-        with self.progress.task(label, len(wanted) * rounds, done=len(done) * rounds) as task:
+        rounds = self.protocol.rounds
+        environment = {"OMP_NUM_THREADS": str(self.threads)}
+        with progress.task(label, len(wanted) * rounds, done=len(done) * rounds) as task:
             for chunk, process in wanted:
                 if (chunk, process) in done:
                     continue
-                job = self._job(chunks[chunk], protocol, energy=process == 0)
-                started = time.perf_counter()
-                answer = run_worker(job, environment=threads, finished=task.advance)
+                job = self._job(chunks[chunk], energy=process == 0)
+                answer, seen = run_worker(job, environment=environment, finished=task.advance)
                 if set(answer["result"]) != {"", *chunks[chunk]}:
                     raise DeviceError("a measuring process answered for other graphs than asked")
-                seconds = time.perf_counter() - started
-                records.append({"chunk": chunk, "process": process, "seconds": seconds, **answer})
+                records.append({"chunk": chunk, "process": process, **answer})
+                task.advance(rounds - seen)
 
-    def _job(self, names: Sequence[str], protocol: Protocol, *, energy: bool) -> str:
+    def _job(self, names: Sequence[str], *, energy: bool) -> str:
         return json.dumps(
             {
                 "models": {name: self.models[name] for name in (*names, REFERENCE)},
                 "reference": REFERENCE,
                 "runtime": self.runtime,
                 "threads": self.threads,
-                "protocol": asdict(protocol),
+                "protocol": asdict(self.protocol),
                 "core": _last_core() if self.threads == 1 else None,
                 "energy": energy,
             }

@@ -52,7 +52,7 @@ class _Message(BaseModel):
 
 def run_worker(
     job: str, *, environment: Mapping[str, str], finished: Callable[[int], None]
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], int]:
     """Run one worker.
 
     Args:
@@ -60,7 +60,8 @@ def run_worker(
         finished: told how many more rounds are finished.
 
     Returns:
-        ``result`` (figures by name, ``""`` being the reference), ``windows`` and ``rejected``.
+        ``result`` (figures by name, ``""`` being the reference), ``windows`` and ``rejected``; and
+        how many rounds it finished.
 
     Raises:
         DeviceError: if it failed, or answered anything else.
@@ -78,7 +79,7 @@ def run_worker(
         ) as worker,
     ):
         try:
-            answer = _converse(worker, job, finished)
+            answer, rounds = _converse(worker, job, finished)
         except BaseException:
             worker.kill()
             raise
@@ -87,12 +88,12 @@ def run_worker(
         last = (complaints.read().strip().splitlines() or ["no message"])[-1]
     if worker.returncode or answer is None:
         raise DeviceError(f"a measuring process failed (exit {worker.returncode}): {last}")
-    return answer
+    return answer, rounds
 
 
 def _converse(
     worker: "subprocess.Popen[str]", job: str, finished: Callable[[int], None]
-) -> dict[str, Any] | None:
+) -> tuple[dict[str, Any] | None, int]:
     assert worker.stdin is not None
     with suppress(BrokenPipeError):  # a worker that died says why on its stderr
         worker.stdin.write(job)
@@ -106,7 +107,7 @@ def _converse(
         elif message.rounds > seen:
             finished(message.rounds - seen)
             seen = message.rounds
-    return answer
+    return answer, seen
 
 
 def _messages(worker: "subprocess.Popen[str]") -> Iterator[_Message]:

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Protocol", "Timings", "time_in_turns"]
+__all__ = ["LEAST_ROUNDS", "Protocol", "Timings", "time_in_turns"]
+
+LEAST_ROUNDS = 6
 
 Floats = npt.NDArray[np.float64]
 Call = Callable[[], None]
@@ -26,7 +28,9 @@ class Protocol:
     """How often, and how strictly.
 
     Attributes:
-        rounds: rounds that must stand.
+        rounds: at most so many.
+        seconds: after so long since its start, and ``LEAST_ROUNDS``, a process begins no other
+            round; 0 is no limit.
         runs: timed runs a round and subject, after ``discard`` untimed ones.
         visit_ms: after so long, and two timed runs, the round goes on to the next subject.
         window_ms: after so long, and no sooner than its own visit took, the reference is timed
@@ -36,6 +40,7 @@ class Protocol:
     """
 
     rounds: int = 40
+    seconds: float = 0.0
     runs: int = 10
     discard: int = 1
     visit_ms: float = 2.0
@@ -136,18 +141,22 @@ class _Kept:
 
 
 def time_in_turns(
-    reference: Call, subjects: Mapping[str, Call], protocol: Protocol
+    reference: Call, subjects: Mapping[str, Call], protocol: Protocol, *, spent_s: float = 0.0
 ) -> Iterator[Timings | int]:
     """Time all subjects, round by round, window by window.
 
     A window stands if the reference, timed before and after it, kept within the tolerance. While
     more windows were dropped than stand, one stands as it is; ``rejected`` tells.
 
+    Args:
+        spent_s: what the process has taken already, of the protocol's ``seconds``.
+
     Yields:
         The number of finished rounds after each, and at the end the ``Timings``.
     """
     kept = _Kept(protocol)
     visitor = _Visitor(protocol)
+    end = time.perf_counter_ns() + 1e9 * (protocol.seconds - spent_s)
     before = visitor.time("", reference)
     for finished in range(1, protocol.rounds + 1):
         waiting = list(subjects.items())
@@ -158,4 +167,6 @@ def time_in_turns(
                 waiting = waiting[len(taken) :]
             before = after
         yield finished
+        if protocol.seconds and finished >= LEAST_ROUNDS and time.perf_counter_ns() >= end:
+            break
     yield kept.timings()

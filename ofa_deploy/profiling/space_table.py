@@ -1,7 +1,7 @@
 """From a space and a device to a latency table."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from ofa_deploy.hardware import (
     processor_name,
 )
 from ofa_deploy.profiling.choice import choose_networks
-from ofa_deploy.profiling.measure import REFERENCE, Subject, bench
+from ofa_deploy.profiling.measure import REFERENCE, Subject, measure
 from ofa_deploy.profiling.protocol import Protocol
 from ofa_deploy.runtimes import get_runtime
 from ofa_deploy.space import Arch, Block, SearchSpace
@@ -35,9 +35,6 @@ __all__ = [
 ]
 
 _EMPTY = "empty"
-_PILOT = Protocol(rounds=1, runs=2, processes=1, tolerance=1e9)
-_LEAST_ROUNDS = 8
-_REPEATED = 1.3  # how often a window is timed on the project's own machine, about
 
 
 def reference_arch(space: SearchSpace) -> Arch:
@@ -93,7 +90,7 @@ def profile_space(
     batch: int = 1,
     threads: int = 1,
     protocol: Protocol | None = None,
-    minutes: float = 6.0,
+    minutes: float = 5.0,
     calibration: int = 24,
     holdout: int = 24,
     seed: int = 0,
@@ -103,7 +100,8 @@ def profile_space(
     """Measure every block of ``space``, and some whole networks, in turns with one reference.
 
     Args:
-        protocol: how often to time what; chosen to take about ``minutes`` if not given.
+        protocol: how often to time what; the usual, cut short after ``minutes``, if not given.
+        minutes: about how long to measure, once all graphs are built.
         calibration: whole networks, chosen to be informative, that correct the sum of blocks.
         holdout: others, drawn at random and evenly over resolutions, that only judge the result.
         journal: a folder that keeps finished work, so that an interrupted run goes on.
@@ -127,27 +125,25 @@ def profile_space(
         },
     }
     meter = LoadMeter()
-    with bench(
+    taken = measure(
         subjects,
         network_subject(space, reference_arch(space), batch=batch),
         runtime=runtime,
         precision=precision,
         threads=threads,
+        protocol=protocol,
+        minutes=None if protocol else minutes,
+        journal=journal,
         progress=progress,
-    ) as built:
-        if protocol is None:
-            label = f"time {len(subjects)} graphs once"
-            pilot = built.measure(_PILOT, journal=journal, label=label)
-            once = {name: each.p50 for name, each in pilot.items()}
-            protocol = _within(minutes, once, pilot_s=built.seconds)
-        label = f"profile {len(blocks)} blocks, {len(networks)} networks"
-        taken = built.measure(protocol, journal=journal, label=label)
+        label=f"profile {len(blocks)} blocks, {len(networks)} networks",
+    )
     return LatencyTable(
         space=space.name,
         classes=space.classes,
         fingerprint=space.fingerprint,
+        resolutions=space.resolutions,
         conditions=conditions,
-        protocol=asdict(protocol),
+        protocol={**asdict(protocol or Protocol()), **({} if protocol else {"minutes": minutes})},
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         other_load=round(meter.others(), 3),
         empty_ms=taken[_EMPTY].ms,
@@ -158,26 +154,6 @@ def profile_space(
             for i, (arch, role) in enumerate(networks)
         ),
     )
-
-
-def _within(minutes: float, once_ms: Mapping[str, float], pilot_s: float) -> Protocol:
-    """The usual protocol with as many rounds as fit into the time, within reason."""
-    usual = Protocol()
-    least = usual.processes * pilot_s  # more than starting and loading them takes
-    round_s = usual.processes * _REPEATED * _round_ms(usual, once_ms) / 1e3
-    rounds = int((60 * minutes - least) / round_s)
-    return replace(usual, rounds=min(usual.rounds, max(_LEAST_ROUNDS, rounds)))
-
-
-def _round_ms(protocol: Protocol, once_ms: Mapping[str, float]) -> float:
-    """How long a round takes in which the reference does not move."""
-    visits = {
-        name: ms * (protocol.discard + min(protocol.runs, max(2, protocol.visit_ms / ms)))
-        for name, ms in once_ms.items()
-    }
-    beside = visits.pop(REFERENCE)
-    subjects = sum(visits.values())
-    return subjects + beside * subjects / max(protocol.window_ms, beside)
 
 
 def _entry(block: Block, measured: Measurement, empty_ms: float, batch: int) -> BlockEntry:

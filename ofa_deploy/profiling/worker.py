@@ -7,6 +7,7 @@ layout of memory alone moves a process's timings by some percent.
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,16 @@ def main() -> None:
 
 
 def _work(job: dict[str, Any]) -> None:
+    started = time.perf_counter()
     _pin(job["core"])
     calls = {
         name: _bound(model["path"], model["shape"], job["runtime"], job["threads"])
         for name, model in job["models"].items()
     }
     reference = calls.pop(job["reference"])
-    for event in time_in_turns(reference, calls, Protocol(**job["protocol"])):
+    spent_s = time.perf_counter() - started
+    protocol = Protocol(**job["protocol"])
+    for event in time_in_turns(reference, calls, protocol, spent_s=spent_s):
         if isinstance(event, int):
             print(json.dumps({"rounds": event}), flush=True)
         else:

@@ -5,22 +5,51 @@ from types import ModuleType
 from typing import Any
 
 from ofa_deploy.pareto import ParetoFront
-from ofa_deploy.search.constraints import Constraint, parse_constraint
+from ofa_deploy.search.certificate import Certificate, certify
+from ofa_deploy.search.constraints import Constraint, GeneConstraint, parse_constraint
+from ofa_deploy.search.domain import Domain
 from ofa_deploy.search.evolution import search
+from ofa_deploy.search.exact import Optimum, best_within
 from ofa_deploy.search.front_file import FrontFile
-from ofa_deploy.search.problem import Metric, Problem
-from ofa_deploy.search.verify import Examiner, Verified, search_verified
+from ofa_deploy.search.models import (
+    Models,
+    for_device,
+    latency_metrics,
+    models_of,
+    on_tables,
+    shared_space,
+)
+from ofa_deploy.search.plan import Plan, Reach, plan
+from ofa_deploy.search.problem import Metric, Problem, parse_objectives
+from ofa_deploy.search.verify import Examiner, Learner, Verified, search_verified
 
 __all__ = [
+    "Certificate",
     "Constraint",
+    "Domain",
     "Examiner",
     "FrontFile",
+    "GeneConstraint",
+    "Learner",
     "Metric",
+    "Models",
+    "Optimum",
+    "Plan",
     "Problem",
+    "Reach",
     "Verified",
+    "best_within",
+    "certify",
+    "for_device",
+    "latency_metrics",
+    "models_of",
+    "on_tables",
     "parse_constraint",
+    "parse_objectives",
+    "plan",
     "search",
     "search_verified",
+    "shared_space",
 ]
 
 

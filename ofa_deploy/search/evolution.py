@@ -1,20 +1,23 @@
 """Evolutionary search over int8 populations, in the manner of NSGA-II (Deb et al. 2002).
 
-A generation is a handful of array operations. Feasible networks come before infeasible ones,
-those by how little they miss; feasible ones by Pareto rank, then by how alone they stand. Every
-feasible non-dominated network ever seen is kept. At the end the most accurate one is improved by
-trying all single and pair changes of its genes until none helps.
+It starts from what climbs find (``Climber``). A generation is a handful of array operations.
+Feasible networks come before infeasible ones, those by how little they miss; feasible ones by
+Pareto rank, then by how alone they stand. Every feasible non-dominated network ever seen is kept.
+At the end the most accurate one is improved by trying all single and pair changes of its genes
+until none helps.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from ofa_deploy.errors import InputError
+from ofa_deploy.errors import InfeasibleError, InputError
 from ofa_deploy.pareto import ParetoFront
-from ofa_deploy.search.constraints import Constraint
+from ofa_deploy.search.climb import Climber, Price
+from ofa_deploy.search.constraints import Constraint, GeneConstraint
+from ofa_deploy.search.domain import Domain, first_of_each, unique
 from ofa_deploy.search.problem import Metric, Problem
 from ofa_deploy.space import Population, SearchSpace
 
@@ -23,77 +26,132 @@ __all__ = ["search"]
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
+_TO_COME_NEAR = 20  # generations to find the nearest network when none can be feasible
+_ALONG = 4  # points along the front for every three climbs to its end
+_ROUNDS_ALONG = 2
+_STARTS = 5
+
 
 def search(
     space: SearchSpace,
     *,
     accuracy: Metric,
     latency: "Metric | Mapping[str, Metric] | None" = None,
-    constraints: Sequence[str | Constraint] = (),
+    metrics: Mapping[str, Metric] | None = None,
+    constraints: Sequence[str | Constraint | GeneConstraint] = (),
     objectives: Mapping[str, str] | None = None,
     seed: int = 0,
-    population: int = 400,
-    generations: int = 50,
+    population: int = 200,
+    generations: int | None = None,
+    climbs: int = 3,
 ) -> ParetoFront:
     """Find the networks worth choosing under the constraints.
 
     Args:
         accuracy: predicts top-1 in percent.
         latency: predicts ms; or a mapping from device id, for metrics ``latency[device]``.
-        constraints: such as ``"latency <= 8 ms"``; where a model has an interval, its unfavourable
-            end must keep the limit.
+        metrics: further models by name, such as ``latency.p99`` or ``energy``.
+        constraints: such as ``"latency <= 8 ms"`` or ``"resolution in 160,192"``; where a model has
+            an interval, its unfavourable end must keep the limit. A latency of no named device
+            holds on all of them.
         objectives: metric to ``"max"`` or ``"min"``; top-1 against latency when not given.
         seed: the same seed gives the same answer.
+        population, generations: of the evolution; 15 generations for two objectives, and 60 for
+            more, if not given.
+        climbs: towards the most accurate network, each from a start of its own; about as
+            many shorter ones lead to points all along the front.
 
     Returns:
         The front, all of it predicted to meet the constraints. ``front.best("top1")`` is the most
         accurate one.
 
     Raises:
-        InfeasibleError: if nothing meets the constraints, with what can be reached.
+        InfeasibleError: if nothing meets the constraints, with what can be reached and the network
+            that comes nearest.
     """
-    if population < 4 or generations < 1:
-        raise InputError("expected a population of at least 4 and at least 1 generation")
+    if generations is None:
+        generations = 15 if objectives is None or len(objectives) <= 2 else 60
+    if population < 4 or generations < 1 or climbs < 0:
+        raise InputError(
+            "expected a population of at least 4, 1 generation, and no negative climbs"
+        )
     problem = Problem.build(
         space,
         accuracy=accuracy,
         latency=latency,
+        metrics=metrics,
         constraints=constraints,
         objectives=objectives,
     )
-    problem.check_reachable()
     rng = np.random.default_rng([seed, 0x5EA2C4])
     archive = _Archive(problem)
-    parents = _first_generation(space, rng, population)
-    parents = archive.survivors(parents, population)
+    try:
+        problem.check_reachable()
+        _climb(problem, archive, rng, climbs)
+    except InfeasibleError:
+        generations = min(generations, _TO_COME_NEAR)
+    first = _first_generation(problem.domain, archive.front, rng, population)
+    parents = archive.scored(first).best(population)
     for _ in range(generations):
-        children = _offspring(space, parents, rng)
-        parents = archive.survivors(_unique(np.concatenate([parents, children])), population)
+        children = archive.scored(_offspring(problem.domain, parents.rows, rng))
+        parents = parents.with_others(children).best(population)
     if not len(archive.front):
-        raise problem.infeasible()
+        raise problem.infeasible(problem.candidates(parents.rows[:1])[0])
     archive.polish()
     return ParetoFront.of(problem.candidates(archive.front), problem.objectives)
 
 
-def _first_generation(space: SearchSpace, rng: np.random.Generator, n: int) -> Population:
-    extremes = space.encode([space.smallest, space.largest])
-    return _unique(np.concatenate([extremes, space.sample(rng, n)]))
+def _climb(problem: Problem, archive: "_Archive", rng: np.random.Generator, climbs: int) -> None:
+    """Climb to the budget some times, then once to each of some points along the front."""
+    price = Price.of(problem)
+    if price is None:
+        return
+    climber = Climber(problem, price, archive.judged)
+    for _ in range(climbs):
+        climber.climb(price.limit, rng)
+    points = _ALONG * climbs // 3 if "min" in problem.objectives.values() else 0
+    for share in np.linspace(0, 1, points + 2)[1:-1]:
+        limit = price.least + share * (price.limit - price.least)
+        start = archive.most_accurate(price.model.predict(archive.front) <= limit)
+        climber.climb(limit, rng, rounds=_ROUNDS_ALONG, start=start)
 
 
-def _offspring(space: SearchSpace, parents: Population, rng: np.random.Generator) -> Population:
+def _first_generation(
+    domain: Domain, front: Population, rng: np.random.Generator, n: int
+) -> Population:
+    return unique(np.concatenate([front, domain.extremes(), domain.sample(rng, n)]))
+
+
+def _offspring(domain: Domain, parents: Population, rng: np.random.Generator) -> Population:
     """As many children as parents; the better of two is chosen, then crossed, then mutated."""
     n = len(parents)
     # Survivors are sorted from best to worst, so the smaller of two indices wins the tournament.
     mothers, fathers = rng.integers(0, n, size=(2, 2, n)).min(axis=1)
-    children = space.crossover(parents[mothers], parents[fathers], rng)
-    return space.mutate(children, rng, rate=1.5 / len(space.genes))
+    children = domain.space.crossover(parents[mothers], parents[fathers], rng)
+    return domain.mutate(children, rng, rate=1.5 / len(domain.space.genes))
 
 
-def _unique(population: Population) -> Population:
-    """Distinct rows, in order of first appearance."""
-    rows = np.ascontiguousarray(population).view([("", np.int8)] * population.shape[1]).ravel()
-    _, first = np.unique(rows, return_index=True)
-    return population[np.sort(first)]
+@dataclass(frozen=True)
+class _Scored:
+    """Rows with what they cost, to be minimised, and by how much they miss the constraints."""
+
+    rows: Population
+    costs: Floats
+    violation: Floats
+
+    def with_others(self, others: "_Scored") -> "_Scored":
+        """Both, equal rows once."""
+        rows = np.concatenate([self.rows, others.rows])
+        costs = np.concatenate([self.costs, others.costs])
+        violation = np.concatenate([self.violation, others.violation])
+        return _Scored(rows, costs, violation)[first_of_each(rows)]
+
+    def best(self, n: int) -> "_Scored":
+        """The best ``n``, best first."""
+        return self[_order(self.costs, self.violation)[:n]]
+
+    def __getitem__(self, index: Indices | npt.NDArray[np.bool_]) -> "_Scored":
+        return _Scored(self.rows[index], self.costs[index], self.violation[index])
 
 
 class _Archive:
@@ -104,13 +162,30 @@ class _Archive:
         self.front: Population = np.empty((0, len(problem.space.genes)), np.int8)
         self._costs: Floats = np.empty((0, len(problem.objectives)))
 
-    def survivors(self, population: Population, n: int) -> Population:
-        """Score rows, remember the good ones and return the best ``n``, best first."""
-        costs = self.problem.costs(population)
-        violation = self.problem.violation(population)
-        feasible = violation == 0
-        self.add(population[feasible], costs[feasible])
-        return population[_order(costs, violation)[:n]]
+    def scored(self, population: Population) -> _Scored:
+        """Score rows, and remember the good ones."""
+        found = _Scored(
+            population, self.problem.costs(population), self.problem.violation(population)
+        )
+        feasible = found.violation == 0
+        self.add(population[feasible], found.costs[feasible])
+        return found
+
+    def judged(self, population: Population) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Score rows: their top-1 in percent, and whether they meet the constraints."""
+        found = self.scored(population)
+        sign = -1 if self.problem.objectives["top1"] == "max" else 1
+        return sign * found.costs[:, self._top1], found.violation == 0
+
+    @property
+    def _top1(self) -> int:
+        return list(self.problem.objectives).index("top1")
+
+    def most_accurate(self, among: npt.NDArray[np.bool_]) -> Population | None:
+        """The most accurate few of some of the front; None if there are none."""
+        rows = self.front[among]
+        order = np.argsort(self._costs[among, self._top1], kind="stable")[:_STARTS]
+        return rows[order] if len(rows) else None
 
     def add(self, rows: Population, costs: Floats) -> None:
         """Merge feasible rows into the front."""
@@ -124,14 +199,13 @@ class _Archive:
 
     def polish(self) -> None:
         """Climb from the most accurate network over single and pair changes."""
-        top1 = list(self.problem.objectives).index("top1")
         while True:
-            best = self._costs[:, top1].min()
-            row = self.front[self._costs[:, top1].argmin()]
-            near = _neighbours(self.problem.space, row)
+            best = self._costs[:, self._top1].min()
+            row = self.front[self._costs[:, self._top1].argmin()]
+            near = self.problem.domain.neighbours(row)
             near = near[self.problem.violation(near) == 0]
             self.add(near, self.problem.costs(near))
-            if not self._costs[:, top1].min() < best:
+            if not self._costs[:, self._top1].min() < best:
                 return
 
 
@@ -160,21 +234,3 @@ def _crowding(costs: Floats, rank: Floats) -> Floats:
         gaps[1:-1][inner] = (values[2:] - values[:-2])[inner]
         distance[order] += gaps
     return distance
-
-
-def _neighbours(space: SearchSpace, row: npt.NDArray[np.int8]) -> Population:
-    """All networks one or two genes away; blocks that wake up take their middle choice."""
-    awake = np.where(row < 0, (space.num_choices - 1) // 2, row).astype(np.int8)
-    changes = [
-        (column, choice)
-        for column, gene in enumerate(space.genes)
-        for choice in range(len(gene.choices))
-        if choice != awake[column]
-    ]
-    singles = [(change,) for change in changes]
-    pairs = [pair for pair in combinations(changes, 2) if pair[0][0] != pair[1][0]]
-    rows = np.repeat(awake[None], len(singles) + len(pairs), axis=0)
-    for i, group in enumerate([*singles, *pairs]):
-        for column, choice in group:
-            rows[i, column] = choice
-    return _unique(space.mask_inactive(rows))

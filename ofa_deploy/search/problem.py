@@ -1,21 +1,28 @@
 """A search problem: metrics of a population, objectives, constraints."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from ofa_deploy.cost import macs_model, params_model, peak_memory_model
+from ofa_deploy.cost import macs_model, model_size_model, params_model, peak_memory_model
 from ofa_deploy.errors import InfeasibleError, InputError, MismatchError, UnknownNameError
 from ofa_deploy.pareto import OBJECTIVES, Candidate
-from ofa_deploy.search.constraints import Constraint, parse_constraint
+from ofa_deploy.search.constraints import (
+    Constraint,
+    GeneConstraint,
+    parse_constraint,
+    split_metric,
+)
+from ofa_deploy.search.domain import Domain
 from ofa_deploy.space import Population, SearchSpace
 
-__all__ = ["Bounded", "Metric", "Problem", "Uncertain"]
+__all__ = ["Bounded", "Metric", "Problem", "Uncertain", "parse_objectives"]
 
 Floats = npt.NDArray[np.float64]
+Masks = Sequence[npt.NDArray[np.bool_]]
 
 
 class Metric(Protocol):
@@ -43,10 +50,10 @@ class Widening(Protocol):
 
 @runtime_checkable
 class Bounded(Protocol):
-    """A metric that knows its exact least and greatest value over the space."""
+    """A metric that knows its exact least and greatest value."""
 
-    def bounds(self) -> tuple[float, float]:
-        """(least, greatest)."""
+    def bounds(self, allowed: Masks, /) -> tuple[float, float]:
+        """(least, greatest) over networks whose genes take only allowed choices."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +61,13 @@ class Problem:
     """What to search for.
 
     Attributes:
+        domain: the networks to choose among.
         metrics: models by metric name.
         objectives: metric to ``"max"`` or ``"min"``.
-        constraints: all must hold.
+        constraints: of metrics; all must hold.
     """
 
-    space: SearchSpace
+    domain: Domain
     metrics: Mapping[str, Metric]
     objectives: Mapping[str, str]
     constraints: tuple[Constraint, ...]
@@ -70,40 +78,47 @@ class Problem:
         space: SearchSpace,
         *,
         accuracy: Metric,
-        latency: "Metric | Mapping[str, Metric] | None",
-        constraints: Sequence[str | Constraint],
+        latency: "Metric | Mapping[str, Metric] | None" = None,
+        metrics: Mapping[str, Metric] | None = None,
+        constraints: Sequence[str | Constraint | GeneConstraint] = (),
         objectives: Mapping[str, str] | None = None,
     ) -> "Problem":
         """Name the models and check that every constraint has one.
 
         Raises:
             UnknownNameError: if a constraint or objective has no model.
+            ConstraintError: if a constraint on genes leaves one no choice.
             MismatchError: if a model belongs to another space.
         """
-        metrics: dict[str, Metric] = {"top1": accuracy}
-        if isinstance(latency, Mapping):
-            metrics |= {f"latency[{device}]": model for device, model in latency.items()}
-        elif latency is not None:
-            metrics["latency"] = latency
-        for name, model in metrics.items():
+        given = _named(accuracy, latency, metrics or {})
+        for name, model in given.items():
             of = getattr(model, "space", space)
             if of.fingerprint != space.fingerprint:
                 raise MismatchError(f"the {name} model is for space {of.name}, not {space.name}")
-        metrics |= {
+        every = {
+            **given,
             "macs": macs_model(space),
             "params": params_model(space),
             "peak_memory": peak_memory_model(space),
+            "model_size": model_size_model(space),
         }
-        parsed = tuple(parse_constraint(c) if isinstance(c, str) else c for c in constraints)
-        goals = objectives or _default_objectives(metrics)
-        for name in (*(constraint.metric for constraint in parsed), *goals):
-            if name not in metrics:
-                raise UnknownNameError("metric", name, metrics, hint="no model was given for it")
+        parsed = [parse_constraint(c) if isinstance(c, str) else c for c in constraints]
+        bounds = [each for c in parsed if isinstance(c, Constraint) for each in _each(c, every)]
+        goals = objectives or _default_objectives(every)
+        for name in (*(constraint.metric for constraint in bounds), *goals):
+            if name not in every:
+                raise UnknownNameError("metric", name, every, hint="no model was given for it")
         if wrong := set(goals.values()) - {"max", "min"}:
             raise InputError(f"expected max or min for each objective, found {wrong.pop()!r}")
         if "top1" not in goals:
             raise InputError(f"expected top1 among the objectives, found {', '.join(goals)}")
-        return cls(space, metrics, goals, parsed)
+        domain = Domain(space, [c for c in parsed if isinstance(c, GeneConstraint)])
+        return cls(domain, every, goals, tuple(bounds))
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space that the networks are of."""
+        return self.domain.space
 
     def costs(self, population: Population) -> Floats:
         """Objectives to be minimised, shape (n, objectives)."""
@@ -120,10 +135,13 @@ class Problem:
         """
         total = np.zeros(len(population))
         for constraint in self.constraints:
-            values = self._pessimistic(constraint, population)
-            excess = values / constraint.limit - 1
-            total += np.maximum(0, excess if constraint.upper else -excess)
+            total += np.maximum(0, self.missed(constraint, population))
         return total
+
+    def missed(self, constraint: Constraint, population: Population) -> Floats:
+        """By how much one constraint is missed, relative; negative where kept; shape (n,)."""
+        excess = self._pessimistic(constraint, population) / constraint.limit - 1
+        return excess if constraint.upper else -excess
 
     def _pessimistic(self, constraint: Constraint, population: Population) -> Floats:
         model = self.metrics[constraint.metric]
@@ -151,14 +169,18 @@ class Problem:
 
     def _reachable(self, constraint: Constraint, model: Bounded) -> tuple[float, float]:
         """The bounds of what the limit is held against."""
-        least, greatest = model.bounds()
+        least, greatest = model.bounds(self.domain.allowed)
         if isinstance(model, Widening):
             low, high = model.widen(np.array([least, greatest]))
             least, greatest = high if constraint.upper else low
         return float(least), float(greatest)
 
-    def infeasible(self) -> InfeasibleError:
-        """The error to raise when nothing fits."""
+    def infeasible(self, nearest: Candidate | None = None) -> InfeasibleError:
+        """The error to raise when nothing fits.
+
+        Args:
+            nearest: the network that misses the constraints least, where one was looked for.
+        """
         reachable = {
             constraint.metric: self._reachable(constraint, model)
             for constraint in self.constraints
@@ -168,21 +190,35 @@ class Problem:
             f"{name} reaches from {least:.4g} to {greatest:.4g}"
             for name, (least, greatest) in reachable.items()
         )
-        asked = ", ".join(str(constraint) for constraint in self.constraints)
+        asked = ", ".join(map(str, dict.fromkeys(map(str, self._asked()))))
+        comes = f"; nearest: {self._described(nearest)}" if nearest else ""
         return InfeasibleError(
-            f"no network of space {self.space.name} meets {asked}; {ranges or 'relax one of them'}",
+            f"no network of space {self.space.name} meets {asked}; "
+            f"{ranges or 'relax one of them'}{comes}",
             reachable,
+            nearest,
         )
+
+    def _asked(self) -> tuple[Constraint | GeneConstraint, ...]:
+        return (*self.constraints, *self.domain.constraints)
+
+    def _described(self, candidate: Candidate) -> str:
+        """What the constraints are held against, of one network, and its genes."""
+        row = self.space.encode([candidate.arch])
+        values = {c.metric: float(self._pessimistic(c, row)[0]) for c in self.constraints}
+        return f"{', '.join(f'{k} {v:.4g}' for k, v in values.items())} ({candidate.arch})"
 
     def candidates(self, population: Population) -> list[Candidate]:
         """Rows as candidates with every metric predicted, and intervals where known."""
         predicted = {name: model.predict(population) for name, model in self.metrics.items()}
         intervals = {
-            name: model.interval(population)
+            name: (low, high)
             for name, model in self.metrics.items()
             if isinstance(model, Uncertain)
+            for low, high in [model.interval(population)]
+            if (low < high).any()  # else its error is unknown
         }
-        budget = ", ".join(str(constraint) for constraint in self.constraints)
+        budget = ", ".join(dict.fromkeys(map(str, self._asked())))
         return [
             Candidate(
                 arch,
@@ -194,9 +230,54 @@ class Problem:
         ]
 
 
+def parse_objectives(texts: Sequence[str]) -> dict[str, str]:
+    """Objectives as people write them: ``latency min``, ``top1 max``, which is never missing.
+
+    Raises:
+        InputError: if one does not parse, or stands twice.
+    """
+    goals = {"top1": "max"}
+    for text in texts:
+        metric, _, goal = text.strip().rpartition(" ")
+        metric = metric.strip()
+        if goal not in ("min", "max") or not metric:
+            raise InputError(
+                f"objective {text!r} does not parse; expected METRIC min or METRIC max, such as "
+                "'latency min'"
+            )
+        if goals.get(metric, goal) != goal:
+            raise InputError(f"objective {text!r} contradicts {metric} {goals[metric]}")
+        goals[metric] = goal
+    return goals
+
+
+def _named(
+    accuracy: Metric, latency: "Metric | Mapping[str, Metric] | None", others: Mapping[str, Metric]
+) -> dict[str, Metric]:
+    named: dict[str, Metric] = {"top1": accuracy}
+    if isinstance(latency, Mapping):
+        named |= {f"latency[{device}]": model for device, model in latency.items()}
+    elif latency is not None:
+        named["latency"] = latency
+    return {**named, **others}
+
+
+def _each(constraint: Constraint, metrics: Mapping[str, Metric]) -> list[Constraint]:
+    """A limit that names no device holds on every one."""
+    base, device, percentile = split_metric(constraint.metric)
+    if device or constraint.metric in metrics:
+        return [constraint]
+    on_devices = [
+        name
+        for name in metrics
+        if (parts := split_metric(name))[1] and (parts[0], parts[2]) == (base, percentile)
+    ]
+    return [replace(constraint, metric=name) for name in on_devices] or [constraint]
+
+
 def _default_objectives(metrics: Mapping[str, Metric]) -> dict[str, str]:
     """Top-1 against latency, on the first device; against MACs where there is no latency."""
-    latencies = [name for name in metrics if name.startswith("latency")]
+    latencies = [name for name in metrics if split_metric(name)[::2] == ("latency", "")]
     if latencies == ["latency"]:
         return dict(OBJECTIVES)
     return {"top1": "max", (latencies[0] if latencies else "macs"): "min"}

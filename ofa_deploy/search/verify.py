@@ -1,29 +1,39 @@
 """From predicted to proven: the best candidates are cut, evaluated and measured.
 
 What is returned has been measured to fit its budget. Predictions of networks that a search picked
-are too good on average, since it picks the luckiest errors; so candidates that miss are set aside
-and the search repeated against a limit tightened by as much as was missed.
+are too good on average, since it picks the luckiest errors. So what was measured goes back into the
+models and the search is repeated, until nothing is predicted to be better than what is proven.
+Where candidates miss all the same, the limit is tightened by as much as was missed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ofa_deploy.errors import InfeasibleError
 from ofa_deploy.pareto import Candidate
-from ofa_deploy.search.constraints import Constraint, parse_constraint
+from ofa_deploy.search.constraints import Constraint, GeneConstraint, parse_constraint
 from ofa_deploy.search.evolution import search
 from ofa_deploy.search.problem import Metric
 from ofa_deploy.space import Arch, SearchSpace
 
-__all__ = ["Examiner", "Verified", "search_verified"]
+__all__ = ["Examiner", "Learner", "Verified", "search_verified"]
+
+Latency = Metric | Mapping[str, Metric]
 
 
 class Examiner(Protocol):
     """What proves candidates; the search itself never touches torch or a device."""
 
     def __call__(self, archs: Sequence[Arch]) -> Sequence[Mapping[str, float]]:
-        """Measured metrics of each network: at least ``top1`` and the constrained ``latency``."""
+        """Measured metrics of each network: at least ``top1`` and every constrained latency."""
+
+
+class Learner(Protocol):
+    """What takes measurements back into the models."""
+
+    def __call__(self, examined: Sequence[Candidate]) -> tuple[Metric, Latency]:
+        """Models of accuracy and latency that know what was measured of these networks."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +43,13 @@ class Verified:
     Attributes:
         best: the most accurate network that was measured to meet the constraints.
         examined: every candidate that was measured, the rejected ones too.
+        stands: whether the models, having learned from all that was measured, predict nothing
+            better; else the rounds were over first.
     """
 
     best: Candidate
     examined: tuple[Candidate, ...]
+    stands: bool = True
 
 
 def search_verified(
@@ -44,55 +57,80 @@ def search_verified(
     examine: Examiner,
     *,
     accuracy: Metric,
-    latency: Metric,
-    constraints: Sequence[str | Constraint],
+    latency: Latency,
+    metrics: Mapping[str, Metric] | None = None,
+    constraints: Sequence[str | Constraint | GeneConstraint],
+    learn: Learner | None = None,
     seed: int = 0,
     candidates: int = 4,
     rounds: int = 4,
     on_round: Callable[[int, Sequence[Candidate]], None] = lambda number, examined: None,
 ) -> Verified:
-    """Search, prove the best candidates, and search again until one stands.
+    """Search, prove the best candidates, and search again until the answer stands.
 
     Args:
         examine: cuts, evaluates and measures networks.
+        learn: takes measurements back into the models; without it the first round with a network
+            that fits is the last.
         candidates: how many to prove a round.
-        rounds: at most so many rounds; each tightens the limits that were missed.
+        rounds: at most so many rounds.
 
     Raises:
         InfeasibleError: if no candidate of any round was measured to fit.
     """
     asked = tuple(parse_constraint(c) if isinstance(c, str) else c for c in constraints)
-    sought = asked
+    bounds = [c for c in asked if isinstance(c, Constraint)]
+    genes = [c for c in asked if isinstance(c, GeneConstraint)]
+    sought: Sequence[Constraint] = bounds
     examined: dict[Arch, Candidate] = {}
+    best: Candidate | None = None
     for number in range(rounds):
         try:
-            front = search(space, accuracy=accuracy, latency=latency, constraints=sought, seed=seed)
+            front = search(
+                space,
+                accuracy=accuracy,
+                latency=latency,
+                metrics=metrics,
+                constraints=[*sought, *genes],
+                seed=seed,
+            )
         except InfeasibleError:
             if not examined:
                 raise
-            break  # only the tightened limits are out of reach
+            break  # only what was learned or tightened puts it out of reach
         ranked = sorted(front, key=lambda c: -c.predicted["top1"])
         fresh = [c for c in ranked if c.arch not in examined][:candidates]
+        if best is not None and not _promising(fresh, best):
+            return Verified(best, tuple(examined.values()))
         text = ", ".join(map(str, asked))
         for candidate, measured in zip(fresh, examine([c.arch for c in fresh]), strict=True):
             proven = replace(candidate, budget=text).with_measured(**measured)
             examined[candidate.arch] = proven
         on_round(number, tuple(examined.values()))
-        standing = [c for c in examined.values() if _meets(c, asked)]
-        if standing:
-            best = max(standing, key=lambda c: c.measured["top1"])
+        best = _best(examined.values(), bounds)
+        if best is None:
+            sought = _tightened(sought, bounds, list(examined.values()))
+        elif learn is None:
             return Verified(best, tuple(examined.values()))
-        sought = _tightened(sought, asked, list(examined.values()))
-    raise _nothing_stood(asked, list(examined.values()))
+        if learn is not None:
+            accuracy, latency = learn(list(examined.values()))
+    if best is None:
+        raise _nothing_stood(bounds, list(examined.values()))
+    return Verified(best, tuple(examined.values()), stands=False)
+
+
+def _promising(fresh: Sequence[Candidate], best: Candidate) -> bool:
+    """Whether any network not measured yet is predicted to beat the best that was."""
+    return any(c.predicted["top1"] > best.measured["top1"] for c in fresh)
+
+
+def _best(examined: Iterable[Candidate], asked: Sequence[Constraint]) -> Candidate | None:
+    standing = [c for c in examined if _meets(c, asked)]
+    return max(standing, key=lambda c: c.measured["top1"], default=None)
 
 
 def _meets(candidate: Candidate, constraints: Sequence[Constraint]) -> bool:
-    return all(
-        (candidate.value(c.metric) <= c.limit)
-        if c.upper
-        else (candidate.value(c.metric) >= c.limit)
-        for c in constraints
-    )
+    return all(c.met_by(candidate.value(c.metric)) for c in constraints)
 
 
 def _tightened(

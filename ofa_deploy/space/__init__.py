@@ -7,6 +7,7 @@ from ofa_deploy.space.catalog import get_space, space_names
 from ofa_deploy.space.layout import Head, Stage, Stem
 from ofa_deploy.space.search_space import Population, SearchSpace
 from ofa_deploy.space.slots import Gene, Slot
+from ofa_deploy.space.subspace import choices_within, common_space
 
 __all__ = [
     "Arch",
@@ -20,6 +21,8 @@ __all__ = [
     "Stage",
     "Stem",
     "arch_from_config",
+    "choices_within",
+    "common_space",
     "get_space",
     "make_divisible",
     "read_arch",

@@ -130,6 +130,20 @@ class Block:
                 features = self.mid_channels or self.in_channels
                 return self.in_channels * self.mid_channels + (features + 1) * self.out_channels
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of float32 weights and biases once BN is folded into the convolutions."""
+        match self.kind:
+            case "conv":
+                folded = self.out_channels
+            case "bottleneck":
+                folded = 2 * self.mid_channels + (1 + self.projects) * self.out_channels
+            case "mbconv":
+                folded = (1 + self.expands) * self.mid_channels + self.out_channels
+            case _:
+                folded = 0
+        return _BYTES * (self.params - folded)
+
     @cached_property
     def activation_bytes(self) -> int:
         """The most bytes of float32 activations alive at once inside the block, for one image."""

@@ -8,6 +8,7 @@ from ofa_deploy.supernet.published import (
     load_published_weights,
     read_checkpoint,
 )
+from ofa_deploy.supernet.published_predictor import import_accuracy_model
 from ofa_deploy.supernet.recalibration import recalibrate
 from ofa_deploy.supernet.storage import (
     SubnetFile,
@@ -28,6 +29,7 @@ __all__ = [
     "check_size",
     "cut",
     "folded_weights",
+    "import_accuracy_model",
     "load_checkpoint",
     "load_published_weights",
     "load_subnet",

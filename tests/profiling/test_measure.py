@@ -16,7 +16,7 @@ from ofa_deploy.graph import build_onnx
 from ofa_deploy.profiling import REFERENCE, Protocol, Subject, measure
 from ofa_deploy.space import SearchSpace
 
-QUICK = Protocol(rounds=2, runs=2, processes=2, tolerance=10)
+QUICK = Protocol(rounds=2, runs=2, processes=2, visit_ms=1e6, tolerance=10)
 WORKER = "ofa_deploy.profiling.worker"
 REAL = subprocess.Popen
 # The package's function `measure` hides the module of that name.
@@ -251,6 +251,19 @@ def test_many_subjects_are_spread_over_processes(
     taken = measure(many, reference, protocol=QUICK)
     assert set(taken) == {*many, REFERENCE}
     assert workers.started > QUICK.processes
+
+
+def test_minutes_are_shared_out_to_processes(
+    subjects: dict[str, Subject], reference: Subject, workers: Workers, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen"
+    workers.script = (
+        HONEST + f"open({str(seen)!r}, 'a').write(str(job['protocol']['seconds']) + ' ')\n" + ANSWER
+    )
+    many = {f"net {i}": subjects["large"] for i in range(100)}
+    measure(many, reference, protocol=QUICK, minutes=2)
+    assert seen.read_text().split() == ["30.0"] * workers.started
+    assert workers.started == 2 * QUICK.processes
 
 
 def test_nothing_to_measure_is_an_error(reference: Subject) -> None:

@@ -177,6 +177,30 @@ def test_a_machine_that_never_stands_still_ends_all_the_same(machine: Machine) -
     assert timings.subjects["a"].shape == (5, 2)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "spent", "rounds"),
+    [
+        (0.0, 0.0, 40),
+        (0.0, 99.0, 40),
+        (0.1, 0.0, 9),
+        (0.1, 0.04, 6),
+        (0.01, 0.0, 6),
+        (9.0, 0.0, 40),
+    ],
+)
+def test_rounds_end_with_the_time(
+    machine: Machine, seconds: float, spent: float, rounds: int
+) -> None:
+    """A round takes 12 ms here, and the first visit of the reference 3 ms; six are the least."""
+    calls = {"a": machine.callable("a", 3.0)}
+    protocol = Protocol(runs=2, seconds=seconds)
+    reference = machine.callable("reference", 1.0)
+    *standing, timings = time_in_turns(reference, calls, protocol, spent_s=spent)
+    assert standing == [*range(1, rounds + 1)]
+    assert isinstance(timings, Timings)
+    assert timings.subjects["a"].shape == (rounds, 2)
+
+
 def test_ratios_are_recovered_under_drift(machine: Machine) -> None:
     rounds = 40
     machine.slowness = lambda m: 1 + m.now / MS / 1000  # twice as slow after a second

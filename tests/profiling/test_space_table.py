@@ -2,9 +2,8 @@
 
 import importlib
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from ofa_deploy.profiling import (
 from ofa_deploy.runtimes import get_runtime
 from ofa_deploy.space import Arch, Head, SearchSpace, Stage, Stem
 
-QUICK = Protocol(rounds=5, runs=3, processes=2, tolerance=10)
+QUICK = Protocol(rounds=5, runs=3, processes=2, visit_ms=1e6, tolerance=10)
 # The package's function `measure` hides the module of that name.
 space_table: Any = importlib.import_module("ofa_deploy.profiling.space_table")
 measure_module: Any = importlib.import_module("ofa_deploy.profiling.measure")
@@ -94,31 +93,22 @@ EMPTY_MS = 0.5
 
 
 @dataclass
-class ExactBench:
-    """A bench on which a graph takes 0.5 ms and a millisecond a node.
+class ExactWorkers:
+    """A ``measure`` under which a graph takes 0.5 ms and a millisecond a node.
 
     Attributes:
         subjects: what it was given.
-        protocols: what it was asked for, in order.
-        seconds: that it says a measurement took.
+        options: and how to measure it.
     """
 
     subjects: dict[str, Subject] = field(default_factory=dict)
-    protocols: list[Protocol] = field(default_factory=list)
-    seconds: float = 2.0
+    options: dict[str, Any] = field(default_factory=dict)
 
-    def __bool__(self) -> bool:
-        return bool(self.subjects)
-
-    @contextmanager
-    def built(
+    def measure(
         self, subjects: Mapping[str, Subject], reference: Subject, **options: Any
-    ) -> Iterator["ExactBench"]:
+    ) -> dict[str, Measurement]:
         self.subjects.update({**subjects, REFERENCE: reference})
-        yield self
-
-    def measure(self, protocol: Protocol, **options: Any) -> dict[str, Measurement]:
-        self.protocols.append(protocol)
+        self.options = options
         return {name: _taken(subject) for name, subject in self.subjects.items()}
 
 
@@ -129,14 +119,14 @@ def _taken(subject: Subject) -> Measurement:
 
 
 @pytest.fixture
-def exact(monkeypatch: pytest.MonkeyPatch) -> ExactBench:
-    made = ExactBench()
-    monkeypatch.setattr(space_table, "bench", made.built)
+def exact(monkeypatch: pytest.MonkeyPatch) -> ExactWorkers:
+    made = ExactWorkers()
+    monkeypatch.setattr(space_table, "measure", made.measure)
     return made
 
 
 def test_blocks_cost_what_they_add_to_an_empty_graph(
-    tiny_space: SearchSpace, exact: ExactBench
+    tiny_space: SearchSpace, exact: ExactWorkers
 ) -> None:
     table = profile_space(tiny_space, load_device("local"), calibration=4, holdout=9)
     assert table.empty_ms == EMPTY_MS
@@ -146,7 +136,7 @@ def test_blocks_cost_what_they_add_to_an_empty_graph(
         assert table.value(block) == pytest.approx(nodes)
 
 
-def test_exact_times_are_predicted_exactly(tiny_space: SearchSpace, exact: ExactBench) -> None:
+def test_exact_times_are_predicted_exactly(tiny_space: SearchSpace, exact: ExactWorkers) -> None:
     table = profile_space(tiny_space, load_device("local"), calibration=8, holdout=9)
     model = latency_model(tiny_space, table)
     drawn = tiny_space.decode(tiny_space.sample(np.random.default_rng(1), 50))
@@ -155,7 +145,7 @@ def test_exact_times_are_predicted_exactly(tiny_space: SearchSpace, exact: Exact
     assert model.margin == pytest.approx(0.0, abs=1e-6)
 
 
-def test_batch_reaches_the_subjects(tiny_space: SearchSpace, exact: ExactBench) -> None:
+def test_batch_reaches_the_subjects(tiny_space: SearchSpace, exact: ExactWorkers) -> None:
     table = profile_space(
         tiny_space, load_device("local"), calibration=4, holdout=9, batch=3, threads=2
     )
@@ -167,35 +157,19 @@ def test_batch_reaches_the_subjects(tiny_space: SearchSpace, exact: ExactBench) 
         assert entry.params == block.params
 
 
-def test_rounds_follow_the_time_there_is(tiny_space: SearchSpace, exact: ExactBench) -> None:
-    """One pilot round, then as many rounds as fit, between the least and the usual number."""
+def test_time_or_protocol(tiny_space: SearchSpace, exact: ExactWorkers) -> None:
+    """Rounds are cut short after so long, unless it is said how often to time what."""
 
-    def rounds(minutes: float) -> int:
-        exact.protocols.clear()
-        profile_space(tiny_space, load_device("local"), calibration=8, holdout=9, minutes=minutes)
-        pilot, protocol = exact.protocols
-        assert (pilot.rounds, pilot.processes) == (1, 1)
-        assert protocol == replace(Protocol(), rounds=protocol.rounds)
-        return protocol.rounds
+    def made(**options: Any) -> LatencyTable:
+        return profile_space(tiny_space, load_device("local"), calibration=4, holdout=9, **options)
 
-    few, some, many = rounds(0.01), rounds(6.0), rounds(600.0)
-    assert few == 8 < some < many == Protocol().rounds
+    assert made(minutes=3).protocol["minutes"] == 3
+    assert (exact.options["protocol"], exact.options["minutes"]) == (None, 3)
+    assert "minutes" not in made(minutes=3, protocol=QUICK).protocol
+    assert (exact.options["protocol"], exact.options["minutes"]) == (QUICK, None)
 
 
-def test_rounds_take_about_the_time_there_is(tiny_space: SearchSpace, exact: ExactBench) -> None:
-    table = profile_space(tiny_space, load_device("local"), calibration=8, holdout=9, minutes=6)
-    protocol = exact.protocols[-1]
-    runs = {
-        name: protocol.discard + min(protocol.runs, max(2, protocol.visit_ms / _taken(s).ms))
-        for name, s in exact.subjects.items()
-    }
-    one_round = sum(runs[n] * _taken(s).ms for n, s in exact.subjects.items() if n != REFERENCE)
-    spent = protocol.processes * protocol.rounds * one_round / 60_000
-    assert 2 < spent < 6, "timing subjects; the rest is loading, the reference and repetition"
-    assert table.protocol["rounds"] == protocol.rounds
-
-
-def test_seed_decides_the_networks(tiny_space: SearchSpace, exact: ExactBench) -> None:
+def test_seed_decides_the_networks(tiny_space: SearchSpace, exact: ExactWorkers) -> None:
     def networks(seed: int) -> list[Arch]:
         table = profile_space(tiny_space, load_device("local"), calibration=4, holdout=9, seed=seed)
         return [Arch.from_dict(entry.arch) for entry in table.networks]
@@ -217,14 +191,14 @@ def test_reference_is_a_network_in_the_middle(tiny_space: SearchSpace) -> None:
 
 @pytest.mark.parametrize(("calibration", "holdout"), [(3, 9), (4, 1), (0, 0)])
 def test_too_few_networks_are_refused(
-    tiny_space: SearchSpace, exact: ExactBench, calibration: int, holdout: int
+    tiny_space: SearchSpace, exact: ExactWorkers, calibration: int, holdout: int
 ) -> None:
     with pytest.raises(InputError, match="at least 4"):
         profile_space(tiny_space, load_device("local"), calibration=calibration, holdout=holdout)
-    assert not exact
+    assert not exact.subjects
 
 
-def test_space_with_too_few_networks_is_refused(exact: ExactBench) -> None:
+def test_space_with_too_few_networks_is_refused(exact: ExactWorkers) -> None:
     stage = Stage(channels=8, stride=1, depths=(1, 2), kernels=(3,), expands=(2,))
     space = SearchSpace(
         name="two",
@@ -249,11 +223,11 @@ def test_space_with_too_few_networks_is_refused(exact: ExactBench) -> None:
     ],
 )
 def test_device_offers_only_what_it_lists(
-    tiny_space: SearchSpace, exact: ExactBench, asked: dict[str, str], message: str
+    tiny_space: SearchSpace, exact: ExactWorkers, asked: dict[str, str], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         profile_space(tiny_space, load_device("local"), **asked)  # type: ignore[arg-type]
-    assert not exact
+    assert not exact.subjects
 
 
 def test_device_that_offers_a_runtime_nobody_has_is_refused(tiny_space: SearchSpace) -> None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ofa_deploy.errors import ConstraintError
-from ofa_deploy.search import Constraint, parse_constraint
+from ofa_deploy.search import Constraint, GeneConstraint, parse_constraint
+from ofa_deploy.search.constraints import split_metric
 
 UNITS = {
     "latency": {"": 1, "ms": 1, "s": 1_000, "us": 0.001, "µs": 0.001},
@@ -24,8 +25,17 @@ UNITS = {
         "GiB": 2**30,
     },
     "top1": {"": 1, "%": 1},
+    "energy": {"": 1, "mJ": 1, "J": 1_000},
 }
+UNITS["model_size"] = UNITS["peak_memory"]
 PAIRS = [(metric, unit) for metric, units in UNITS.items() for unit in units]
+
+
+def bound(text: str) -> Constraint:
+    """A constraint on a metric."""
+    parsed = parse_constraint(text)
+    assert isinstance(parsed, Constraint)
+    return parsed
 
 
 @pytest.mark.parametrize(
@@ -42,11 +52,67 @@ PAIRS = [(metric, unit) for metric, units in UNITS.items() for unit in units]
         ("top1 >= 75", ("top1", 75, False)),
         ("top1 >= 75.5 %", ("top1", 75.5, False)),
         ("macs >= 1e6", ("macs", 1_000_000, False)),
+        ("latency.p99 <= 30 ms", ("latency.p99", 30, True)),
+        ("latency[a.b].p50<=30ms", ("latency[a.b].p50", 30, True)),
+        ("energy[jetson] <= 40 mJ", ("energy[jetson]", 40, True)),
+        ("energy <= 0.04 J", ("energy", 40, True)),
+        ("model_size <= 4 MB", ("model_size", 4_000_000, True)),
     ],
 )
 def test_examples(text: str, expected: tuple[str, float, bool]) -> None:
-    parsed = parse_constraint(text)
+    parsed = bound(text)
     assert (parsed.metric, parsed.limit, parsed.upper) == expected
+
+
+@pytest.mark.parametrize(
+    ("metric", "parts"),
+    [
+        ("latency", ("latency", "", "")),
+        ("latency.p99", ("latency", "", "p99")),
+        ("latency[jetson]", ("latency", "jetson", "")),
+        ("latency[a.b-c].p50", ("latency", "a.b-c", "p50")),
+        ("latency[a.b]", ("latency", "a.b", "")),
+        ("macs", ("macs", "", "")),
+    ],
+)
+def test_metric_and_its_parts(metric: str, parts: tuple[str, str, str]) -> None:
+    assert split_metric(metric) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("resolution in 160,192", ("resolution", "in", (160, 192))),
+        ("resolution in 160 , 192 , 224", ("resolution", "in", (160, 192, 224))),
+        (" kernel = 3 ", ("kernel", "in", (3,))),
+        ("kernel=3", ("kernel", "in", (3,))),
+        ("kernel[2.1] in 3,5", ("kernel[2.1]", "in", (3, 5))),
+        ("expand[0.3] = 0.25", ("expand[0.3]", "in", (0.25,))),
+        ("depth[stem] = 0", ("depth[stem]", "in", (0,))),
+        ("width[2] <= 1", ("width[2]", "<=", (1,))),
+        ("resolution >= 160", ("resolution", ">=", (160,))),
+    ],
+)
+def test_choices(text: str, expected: tuple[str, str, tuple[float, ...]]) -> None:
+    parsed = parse_constraint(text)
+    assert isinstance(parsed, GeneConstraint)
+    assert (parsed.gene, parsed.sign, parsed.values) == expected
+    assert parse_constraint(str(parsed)) == parsed
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        ("kernel in 3,7", {3, 7}),
+        ("kernel = 5", {5}),
+        ("kernel <= 5", {3, 5}),
+        ("kernel >= 5", {5, 7}),
+    ],
+)
+def test_what_choices_allow(text: str, allowed: set[int]) -> None:
+    parsed = parse_constraint(text)
+    assert isinstance(parsed, GeneConstraint)
+    assert {kernel for kernel in (3, 5, 7) if parsed.allows(kernel)} == allowed
 
 
 @given(
@@ -60,7 +126,7 @@ def test_units_and_spaces(
 ) -> None:
     metric, unit = pair
     a, b, c, d, e = spaces
-    parsed = parse_constraint(f"{a}{metric}{b}{sign}{c}{number}{d}{unit}{e}")
+    parsed = bound(f"{a}{metric}{b}{sign}{c}{number}{d}{unit}{e}")
     assert parsed.metric == metric
     assert parsed.limit == pytest.approx(number * UNITS[metric][unit], rel=1e-12)
     assert parsed.upper == (sign == "<=")
@@ -76,18 +142,18 @@ def test_round_counts_are_exact(number: int, digits: int, unit: tuple[str, int])
     name, power = unit
     written = f"{number / 10**digits:.{digits}f}"
     expected = number * 10 ** (power - digits)
-    assert parse_constraint(f"macs <= {written}{name}").limit == expected
-    assert parse_constraint(f"macs >= {written} {name}").limit == expected
+    assert bound(f"macs <= {written}{name}").limit == expected
+    assert bound(f"macs >= {written} {name}").limit == expected
 
 
 @given(st.integers(1, 10**6))
 def test_round_times_are_exact(us: int) -> None:
-    assert parse_constraint(f"latency <= {us} us").limit == us / 1000
-    assert parse_constraint(f"latency <= {us / 10**6:.6f} s").limit == us / 1000
+    assert bound(f"latency <= {us} us").limit == us / 1000
+    assert bound(f"latency <= {us / 10**6:.6f} s").limit == us / 1000
 
 
 def test_text_is_kept_for_reports() -> None:
-    constraint = parse_constraint("  latency   <=  8   ms ")
+    constraint = bound("  latency   <=  8   ms ")
     assert str(constraint) == constraint.text == "latency <= 8 ms"
     assert constraint == Constraint("latency", 8.0, True, "latency <= 8 ms")
     assert parse_constraint(str(constraint)) == constraint
@@ -118,6 +184,13 @@ def test_text_is_kept_for_reports() -> None:
         "latency <= nan",
         "latency <= 8 m s",
         "latency <= ٣ ms",
+        "resolution = ٣",
+        "kernel in",
+        "kernel = ,3",
+        "kernel == 3",
+        "kernel = three",
+        "kernel[] = 3",
+        "resolutions = 160",
     ],
 )
 def test_malformed_text(text: str) -> None:
@@ -130,9 +203,16 @@ def test_malformed_text(text: str) -> None:
     [
         (
             "speed <= 8 ms",
-            "unknown metric 'speed'; known: latency, macs, params, peak_memory, top1",
+            "unknown metric 'speed'; known: latency, energy, macs, params, peak_memory, "
+            "model_size, "
+            "top1, and genes: resolution, depth, width, kernel, expand",
         ),
-        ("macs[jetson] <= 300M", "only latency is a matter of device"),
+        ("macs[jetson] <= 300M", "only latency and energy are of a device"),
+        ("latency.p98 <= 8 ms", "unknown percentile 'p98' of latency; latency has p10, p50, p90"),
+        ("energy.p99 <= 8 mJ", "unknown percentile 'p99' of energy"),
+        ("resolution = 160,192", "several are written: resolution in 160,192"),
+        ("kernel <= 3,5", "expected one value after <=, found 3,5"),
+        ("kernel = 3.5.7", "are no numbers"),
         ("latency <= 8 min", "unknown unit 'min' for latency; known: ms, s, us, µs"),
         ("latency <= 8 M", "unknown unit 'M' for latency"),
         ("macs <= 8 ms", "unknown unit 'ms' for macs; known: k, K, M, G"),
@@ -165,4 +245,4 @@ def test_any_text_parses_or_is_refused(text: str) -> None:
     except ConstraintError as error:
         assert repr(text) in str(error)
     else:
-        assert parsed.limit > 0
+        assert isinstance(parsed, GeneConstraint) or parsed.limit > 0

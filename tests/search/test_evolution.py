@@ -16,6 +16,7 @@ from ofa_deploy.errors import (
     MismatchError,
     UnknownNameError,
 )
+from ofa_deploy.graph.builder import weight_shapes
 from ofa_deploy.pareto import Candidate, ParetoFront
 from ofa_deploy.predict import LatencyModel
 from ofa_deploy.search import Problem, parse_constraint, search
@@ -201,6 +202,12 @@ def test_budget_that_only_the_smallest_meets(tiny_space: SearchSpace, accuracy: 
     assert [candidate.arch for candidate in front] == [tiny_space.smallest]
 
 
+def params_of(arch: Arch, space: SearchSpace) -> int:
+    """Weights and biases of the exported graph."""
+    shapes = [shape for block in space.lower(arch) for shape in weight_shapes(block).values()]
+    return sum(int(np.prod(shape)) for shape in shapes)
+
+
 def test_candidates_carry_every_metric(
     tiny_space: SearchSpace, accuracy: Accuracy, latency: LatencyModel
 ) -> None:
@@ -218,6 +225,7 @@ def test_candidates_carry_every_metric(
             "macs": cost.macs,
             "params": cost.params,
             "peak_memory": cost.peak_memory,
+            "model_size": 4 * params_of(candidate.arch, tiny_space),
         }
         assert candidate.intervals["latency"] == pytest.approx(
             (0.9 * candidate.predicted["latency"], 1.1 * candidate.predicted["latency"])
@@ -348,7 +356,11 @@ def test_unreachable_latency_says_what_can_be_reached(
     assert message.startswith(f"no network of space tiny meets latency <= {limit:.6f} ms, macs <=")
     assert f"latency reaches from {ms.min():.4g} to {ms.max():.4g}" in message
     assert caught.value.exit_code == 3
-    assert accuracy.rows == 0  # known without a search
+    nearest = caught.value.nearest
+    assert isinstance(nearest, Candidate)
+    assert nearest.predicted["latency"] == pytest.approx(ms.min())
+    assert f"nearest: latency {ms.min():.4g}, macs" in message
+    assert message.endswith(f"({nearest.arch})")
 
 
 def test_unreachable_lower_limit(tiny_space: SearchSpace, accuracy: Accuracy) -> None:
@@ -378,7 +390,9 @@ def test_constraints_that_exclude_each_other(
 def test_accuracy_without_bounds_is_searched_for(
     tiny_space: SearchSpace, accuracy: Accuracy, latency: LatencyModel
 ) -> None:
-    with pytest.raises(InfeasibleError, match="meets top1 >= 99; relax one of them") as caught:
+    with pytest.raises(
+        InfeasibleError, match="meets top1 >= 99; relax one of them; nearest: top1 "
+    ) as caught:
         search(
             tiny_space,
             accuracy=accuracy,
@@ -437,9 +451,9 @@ def test_objectives_without_latency(tiny_space: SearchSpace, accuracy: Accuracy)
 @pytest.mark.parametrize(
     ("with_latency", "constraint", "hint"),
     [
-        (None, "latency <= 8 ms", "known: macs, params, peak_memory, top1"),
+        (None, "latency <= 8 ms", "known: macs, model_size, params, peak_memory, top1"),
         ("one", "latency[phone] <= 8 ms", "did you mean latency?"),
-        ("named", "latency <= 8 ms", "did you mean latency[phone]?"),
+        ("named", "latency.p99 <= 8 ms", "did you mean latency[phone]"),
         ("named", "latency[phon] <= 8 ms", "did you mean latency[phone]"),
     ],
 )
@@ -478,7 +492,9 @@ def test_goals_are_max_or_min(tiny_space: SearchSpace, accuracy: Accuracy, goal:
 def test_sizes_are_checked(
     tiny_space: SearchSpace, accuracy: Accuracy, population: int, generations: int
 ) -> None:
-    with pytest.raises(InputError, match="population of at least 4 and at least 1 generation"):
+    with pytest.raises(
+        InputError, match="population of at least 4, 1 generation, and no negative climbs"
+    ):
         search(tiny_space, accuracy=accuracy, population=population, generations=generations)
 
 

@@ -1,0 +1,149 @@
+"""``ofa-deploy plan``: what a space can reach on devices, before any training."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ofa_deploy.cli._output import (
+    FormatOption,
+    OutputFormat,
+    QuietOption,
+    emit,
+    guarded,
+    next_steps,
+    progress,
+    say,
+)
+
+if TYPE_CHECKING:
+    from ofa_deploy._progress import Progress
+    from ofa_deploy.predict import LatencyModel
+    from ofa_deploy.search import Plan
+    from ofa_deploy.space import SearchSpace
+
+__all__ = ["plan"]
+
+_NETWORKS = 12  # measured on a device of which there is no table
+
+
+@guarded
+def plan(
+    space: Annotated[str | None, typer.Option(help="Search space, or a file NAME.toml.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Or a training run, whose space it is.")] = None,
+    classes: Annotated[int | None, typer.Option(min=2, help="Classes, with --space.")] = None,
+    resolutions: Annotated[
+        str | None, typer.Option(help="Input sizes, such as 160,192,224, with --space.")
+    ] = None,
+    table: Annotated[
+        list[Path] | None, typer.Option(help="Latency table of a device; one for each.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Or measure a few networks here: ofa-deploy devices.")
+    ] = None,
+    runtime: Annotated[str, typer.Option(help="With --device.")] = "onnxruntime",
+    precision: Annotated[str, typer.Option(help="With --device.")] = "fp32",
+    batch: Annotated[int, typer.Option(min=1, help="With --device.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="With --device.")] = 1,
+    constraint: Annotated[
+        list[str] | None, typer.Option(help="As for search; may be given repeatedly.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="For drawing networks.")] = 0,
+    output: FormatOption = OutputFormat.table,
+    quiet: QuietOption = False,
+) -> None:
+    """See, before any training, whether a space can meet your budgets on your devices.
+
+    Prints what latency, MACs, parameters and memory its networks reach, and how many of 20,000
+    random ones meet each constraint. Latency comes from tables, or, with --device, from a dozen
+    networks with random weights, measured here and now. Exit 3 if no network meets all constraints.
+
+    Example: ofa-deploy plan --space ofa-mbv3-w1.2 --table note10.json
+    --constraint 'latency <= 25 ms'
+    """
+    from ofa_deploy.cli._workspace import chosen_space
+    from ofa_deploy.errors import InputError
+    from ofa_deploy.hardware import find_table
+    from ofa_deploy.search import on_tables, parse_constraint, shared_space
+    from ofa_deploy.search import plan as planned
+
+    tables = [find_table(str(path)) for path in table or ()]
+    chosen = shared_space(chosen_space(space, run, classes, resolutions), tables)
+    asked = tuple(parse_constraint(text) for text in constraint or ())
+    if device is not None:
+        if tables:
+            raise InputError("expected --table or --device, found both")
+        conditions = {"runtime": runtime, "precision": precision}
+        model = _measured(chosen, device, conditions, batch, threads, seed, progress(quiet))
+        say(f"{device}: {_NETWORKS} networks measured; {model.holdout}", quiet=quiet)
+        found = planned(chosen, {"latency": model}, asked, seed=seed)
+    else:
+        from ofa_deploy.search import Constraint, latency_metrics
+
+        asked = on_tables(asked, tables)
+        wanted = [c.metric for c in asked if isinstance(c, Constraint)]
+        found = planned(chosen, latency_metrics(chosen, tables, wanted), asked, seed=seed)
+    _show(chosen, found, output, quiet)
+
+
+def _measured(
+    space: "SearchSpace",
+    name: str,
+    conditions: dict[str, str],
+    batch: int,
+    threads: int,
+    seed: int,
+    bars: "Progress",
+) -> "LatencyModel":
+    """A model from a dozen networks; the last third only judge it."""
+    from ofa_deploy.cost import macs_model
+    from ofa_deploy.hardware import load_device
+    from ofa_deploy.predict import fit_latency
+    from ofa_deploy.profiling import (
+        choose_networks,
+        conditions_here,
+        measure,
+        network_subject,
+        reference_arch,
+    )
+
+    conditions_here(load_device(name), **conditions, batch=batch, threads=threads)
+    judges = _NETWORKS // 3
+    networks = choose_networks(space, _NETWORKS - judges - 2, judges, seed)
+    archs = [space.smallest, space.largest, *(arch for arch, _ in networks)]
+    taken = measure(
+        {str(i): network_subject(space, arch, batch=batch) for i, arch in enumerate(archs)},
+        network_subject(space, reference_arch(space), batch=batch),
+        **conditions,  # type: ignore[arg-type]
+        threads=threads,
+        progress=bars,
+        label=f"measure {len(archs)} networks",
+    )
+    ms = [taken[str(i)].ms for i in range(len(archs))]
+    model = fit_latency(space, archs[:-judges], ms[:-judges], priors=[macs_model(space)])
+    model.judge(archs[-judges:], ms[-judges:])
+    return model
+
+
+def _show(space: "SearchSpace", found: "Plan", output: OutputFormat, quiet: bool) -> None:
+    from ofa_deploy.errors import InfeasibleError
+
+    rows: list[dict[str, object]] = [
+        {"metric": r.metric, "least": r.least, "middle": r.middle, "greatest": r.greatest}
+        for r in found.reach
+    ]
+    sizes = ", ".join(map(str, space.resolutions))
+    emit(rows, output, title=f"{space.name} at {sizes} pixels: what its networks reach")
+    for text, share in found.shares.items():
+        say(f"{text}: met by {share:.2%} of random networks", quiet=quiet)
+    if found.best is None:
+        near = found.nearest
+        about = f"; nearest: {near.arch}" if near else ""
+        raise InfeasibleError(
+            f"no network of space {space.name} meets all constraints{about}",
+            {r.metric: (r.least, r.greatest) for r in found.reach},
+            near,
+        )
+    macs = found.best.predicted["macs"] / 1e6
+    say(f"the largest network that meets all of it has {macs:.1f} million MACs", quiet=quiet)
+    next_steps(f"ofa-deploy train --space {space.name} --data DIR", quiet=quiet)

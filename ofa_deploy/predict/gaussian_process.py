@@ -47,11 +47,14 @@ def fit_accuracy(
         raise InputError("accuracies must be percent, between 0 and 100")
     features = _Features(space, population)
     process, left_out = _gaussian_process(features(population), measured)
+    errors = _errors(left_out, measured)
     facts = accuracy_facts(
         space,
         networks=len(measured),
+        margin=errors["margin"],
+        rmse=errors["rmse"],
+        kendall=errors["kendall"],
         measured=(population, measured),
-        **_errors(left_out, measured),
     )
     return AccuracyModel.of(_to_onnx(features, process), space, facts)
 
@@ -70,7 +73,7 @@ def refit_accuracy(
     _, first = np.unique(population, axis=0, return_index=True)
     kept = np.sort(first)
     values = np.concatenate([known, np.asarray(top1, float)])
-    return fit_accuracy(model.space, population[kept], values[kept])
+    return fit_accuracy(model.space, population[kept], values[kept].tolist())
 
 
 def _errors(left_out: Floats, measured: Floats) -> dict[str, float]:

@@ -11,6 +11,8 @@ __all__ = ["RUNTIMES", "Runtime", "Session", "get_runtime"]
 RUNTIMES = {
     "onnxruntime": ("ofa_deploy.runtimes.onnx_runtime", "OnnxRuntime"),
     "openvino": ("ofa_deploy.runtimes.openvino", "OpenVino"),
+    "tensorrt": ("ofa_deploy.runtimes.tensorrt", "TensorRt"),
+    "tensorrt-rtx": ("ofa_deploy.runtimes.tensorrt_rtx", "TensorRtRtx"),
 }
 
 

@@ -1,16 +1,29 @@
 """What an inference runtime must do to be profiled and exported to."""
 
+import platform
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
-from ofa_deploy.errors import InputError, UnknownNameError
+from ofa_deploy.errors import InputError, MismatchError, MissingDependencyError, UnknownNameError
 
-__all__ = ["Runtime", "Session", "check_build", "has_vnni", "one_line"]
+__all__ = [
+    "PROCESSORS",
+    "ByteMath",
+    "Runtime",
+    "Session",
+    "check_build",
+    "check_calibration",
+    "check_least",
+    "has_vnni",
+    "one_line",
+]
 
 Floats = npt.NDArray[np.float32]
 
@@ -50,6 +63,14 @@ class Runtime(ABC):
     def version(self) -> str:
         """The engine's own version."""
 
+    def settings(self, threads: int = 1) -> Mapping[str, str | int]:
+        """What ``load`` sets, where the engine's defaults would be others."""
+        return {}
+
+    def why_not(self) -> str | None:
+        """Why nothing can be run here, in one line; None if it can."""
+        return None
+
     @abstractmethod
     def build(
         self,
@@ -86,8 +107,85 @@ def check_build(runtime: Runtime, precision: str, calibration: Sequence[Floats])
     """
     if precision not in runtime.precisions:
         raise UnknownNameError("precision", precision, runtime.precisions, hint=runtime.name)
-    if precision == "int8" and not len(calibration):
+    if precision == "int8":
+        _check_any(calibration)
+
+
+def _check_any(calibration: Sequence[Floats]) -> None:
+    if not len(calibration):
         raise InputError("INT8 needs calibration images, found none")
+
+
+def check_calibration(model: onnx.ModelProto, calibration: Sequence[Floats]) -> None:
+    """See that calibration batches are what the model takes.
+
+    Raises:
+        InputError: if there are none.
+        MismatchError: naming the first that is not.
+    """
+    _check_any(calibration)
+    tensor = model.graph.input[0].type.tensor_type
+    wanted = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    for batch in calibration:
+        fits = len(batch.shape) == len(wanted) and all(
+            size in (None, found) for size, found in zip(wanted, batch.shape, strict=True)
+        )
+        if not fits or batch.dtype != kind or not len(batch):
+            shape = ", ".join("batch" if size is None else str(size) for size in wanted)
+            raise MismatchError(
+                f"expected calibration batches of {kind} ({shape}), found {batch.dtype} "
+                f"{batch.shape}; calibrate with images as the model takes them"
+            )
+
+
+def check_least(package: str, found: str, least: str, *, extra: str) -> None:
+    """See that a package is not older than what this code was written for.
+
+    Raises:
+        MissingDependencyError: naming the pip extra that brings one that will do.
+    """
+    if _numbers(found) < _numbers(least):
+        raise MissingDependencyError(
+            f"{package} {found} is too old: expected {least} or later; run: pip install -U "
+            f"'ofa-deploy[{extra}]'"
+        )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", version)[:2]]
+
+
+@dataclass(frozen=True)
+class ByteMath:
+    """How bytes must lie for a processor's instructions.
+
+    Attributes:
+        signed: whether activations are signed. ARM's kernels are fastest so; x86 has fast ones for
+            unsigned activations only.
+        narrow: whether weights keep to 7 bits. x86 without VNNI adds pairs of products in 16 bits,
+            which would saturate.
+    """
+
+    signed: bool
+    narrow: bool
+
+    @classmethod
+    def of(cls, processor: str) -> "ByteMath":
+        """That of one of ``PROCESSORS``.
+
+        Raises:
+            UnknownNameError: listing them.
+        """
+        if processor == "here":
+            arm = platform.machine().lower() in ("aarch64", "arm64")
+            return cls(signed=arm, narrow=not arm and not has_vnni())
+        if processor not in PROCESSORS:
+            raise UnknownNameError("processor", processor, PROCESSORS)
+        return cls(signed=processor == "arm", narrow=processor == "x86")
+
+
+PROCESSORS = ("here", "arm", "x86", "x86-vnni")
 
 
 def one_line(error: Exception) -> str:

@@ -1,19 +1,15 @@
 """ONNX Runtime on the CPU."""
 
-import logging
-import platform
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from ofa_deploy.errors import DeviceError
-from ofa_deploy.runtimes.base import Floats, Runtime, Session, check_build, has_vnni, one_line
+from ofa_deploy.runtimes.base import ByteMath, Floats, Runtime, Session, check_build, one_line
+from ofa_deploy.runtimes.onnx_file import check_self_contained
+from ofa_deploy.runtimes.onnx_fp16 import half
 
 __all__ = ["OnnxRuntime"]
 
@@ -40,14 +36,14 @@ class _OrtSession(Session):
 
 
 class OnnxRuntime(Runtime):
-    """The CPU execution provider: float32, or INT8 as quantise/dequantise pairs.
+    """The CPU execution provider: float32, float16, or INT8 for the processor that is here.
 
-    On x86 activations are unsigned and weights signed, which its kernels want. Without VNNI their
-    16-bit sums would saturate, so weights keep to 7 bits there.
+    Float16 is a matter of size: where a processor has no such arithmetic, and few x86 ones have,
+    it converts to float32 and back.
     """
 
     name = "onnxruntime"
-    precisions = ("fp32", "int8")
+    precisions = ("fp32", "fp16", "int8")
 
     @property
     def version(self) -> str:
@@ -61,13 +57,21 @@ class OnnxRuntime(Runtime):
     ) -> bytes:
         check_build(self, precision, calibration)
         if precision == "int8":
-            return _quantized(model, calibration)
+            from ofa_deploy.runtimes.onnx_int8 import Quantizer  # takes a while to import
+
+            model = Quantizer(model, calibration, ByteMath.of("here")).build()
+        elif precision == "fp16":
+            model = half(model)
         return bytes(model.SerializeToString())
 
+    def settings(self, threads: int = 1) -> Mapping[str, str | int]:
+        return {"intra_op_num_threads": threads, "inter_op_num_threads": 1}
+
     def load(self, artefact: bytes, *, threads: int = 1) -> Session:
+        check_self_contained(artefact)
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
+        for name, value in self.settings(threads).items():
+            setattr(options, name, value)
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
         try:
@@ -77,42 +81,3 @@ class OnnxRuntime(Runtime):
                 f"onnxruntime {self.version} refuses the model: {one_line(error)}"
             ) from error
         return _OrtSession(session)
-
-
-class _Batches(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, name: str, batches: Sequence[Floats]) -> None:
-        self._batches = iter([{name: batch} for batch in batches])
-
-    def get_next(self) -> dict[str, Floats] | None:
-        return next(self._batches, None)
-
-
-def _quantized(model: onnx.ModelProto, calibration: Sequence[Floats]) -> bytes:
-    arm = platform.machine().lower() in ("aarch64", "arm64")
-    with tempfile.TemporaryDirectory(prefix="ofa-deploy-") as folder:
-        source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        onnx.save(model, source)  # given a model instead, it would move its weights to a file
-        with _silenced():
-            quantize_static(
-                source,
-                target,
-                _Batches(model.graph.input[0].name, calibration),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                activation_type=QuantType.QInt8 if arm else QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                reduce_range=not arm and not has_vnni(),
-            )
-        return target.read_bytes()
-
-
-@contextmanager
-def _silenced() -> Iterator[None]:
-    """Without the advice to preprocess, which would break HardSwish apart."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(level)

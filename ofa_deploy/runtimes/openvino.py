@@ -3,7 +3,7 @@
 import io
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,43 @@ import onnx
 
 from ofa_deploy._files import optional_import
 from ofa_deploy.errors import DeviceError
-from ofa_deploy.runtimes.base import Floats, Runtime, Session, check_build, one_line
+from ofa_deploy.runtimes.base import (
+    ByteMath,
+    Floats,
+    Runtime,
+    Session,
+    check_build,
+    check_calibration,
+    check_least,
+    one_line,
+)
 
-__all__ = ["OpenVino"]
+__all__ = ["OpenVino", "nncf_version", "pack", "unpack"]
 
 _PARTS = ("model.xml", "model.bin")
 _MAX_BYTES = 2**31
+_LEAST, _LEAST_NNCF = "2025.0", "3.0"
 
 
 def _openvino() -> Any:
-    return optional_import("openvino", extra="openvino")
+    module = optional_import("openvino", extra="openvino")
+    check_least("openvino", module.__version__, _LEAST, extra="openvino")
+    return module
+
+
+def _nncf() -> Any:
+    module = optional_import("nncf", extra="openvino")
+    check_least("nncf", module.__version__, _LEAST_NNCF, extra="openvino")
+    return module
+
+
+def nncf_version() -> str:
+    """The version of NNCF, which quantises.
+
+    Raises:
+        MissingDependencyError: if it is not installed, or too old.
+    """
+    return str(_nncf().__version__)
 
 
 class _OpenVinoSession(Session):
@@ -52,18 +79,26 @@ class _OpenVinoSession(Session):
 
 
 class OpenVino(Runtime):
-    """The CPU plugin: float32 throughout, or INT8 as NNCF places it (its preset ``MIXED``).
+    """The CPU plugin: float32, weights kept in float16, or INT8 as NNCF places it.
 
-    Its own default may be bf16 or fp16; here float32 is set explicitly. An artefact is a zip of
-    the two files of OpenVINO's own form, weights uncompressed.
+    Its own default may be to compute in bf16 or fp16; here float32 is set explicitly. An artefact
+    is a zip of the two files of OpenVINO's own form.
     """
 
     name = "openvino"
-    precisions = ("fp32", "int8")
+    precisions = ("fp32", "fp16", "int8")
 
     @property
     def version(self) -> str:
         return str(_openvino().__version__).partition("-")[0]
+
+    def settings(self, threads: int = 1) -> Mapping[str, str | int]:
+        return {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+        }
 
     def build(
         self,
@@ -72,23 +107,46 @@ class OpenVino(Runtime):
         calibration: Sequence[Floats] = (),
     ) -> bytes:
         check_build(self, precision, calibration)
+        if precision == "int8":
+            return self.quantized(model, calibration, ByteMath.of("here"))
+        return _saved(self._read(model), model, half=precision == "fp16")
+
+    def quantized(
+        self,
+        model: onnx.ModelProto,
+        calibration: Sequence[Floats],
+        math: ByteMath,
+        *,
+        floats: Iterable[str] = (),
+        before: onnx.ModelProto | None = None,
+    ) -> bytes:
+        """An INT8 artefact.
+
+        Ranges are the least and greatest values seen. NNCF's own choice, the mean over batches of
+        each one's extremes, cuts off what is rare: the more, the smaller the batches.
+
+        Args:
+            floats: nodes of the graph to leave in float32.
+            before: a graph whose output is the input of ``model``, left in float32.
+        """
+        check_calibration(model, calibration)
+        read = _quantized(self._read(model), calibration, math, tuple(floats))
+        whole = read if before is None else _joined(self._read(before), read)
+        return _saved(whole, model, half=False)
+
+    def _read(self, model: onnx.ModelProto) -> Any:
         try:
-            read = _openvino().Core().read_model(model.SerializeToString())
+            return _openvino().Core().read_model(model.SerializeToString())
         except Exception as error:  # what openvino raises shares no public base
             raise DeviceError(
                 f"openvino {self.version} refuses the model: {one_line(error)}"
             ) from error
-        return _packed(_quantized(read, calibration) if precision == "int8" else read)
 
     def load(self, artefact: bytes, *, threads: int = 1) -> Session:
-        settings = {
-            "INFERENCE_PRECISION_HINT": "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-        }
         try:
-            compiled = _openvino().Core().compile_model(_unpacked(artefact), "CPU", settings)
+            core = _openvino().Core()
+            read = core.read_model(*unpack(artefact))
+            compiled = core.compile_model(read, "CPU", dict(self.settings(threads)))
         except Exception as error:  # what openvino raises shares no public base
             raise DeviceError(
                 f"openvino {self.version} refuses the model: {one_line(error)}"
@@ -96,34 +154,70 @@ class OpenVino(Runtime):
         return _OpenVinoSession(compiled)
 
 
-def _quantized(model: Any, calibration: Sequence[Floats]) -> Any:
-    nncf = optional_import("nncf", extra="openvino")
+def _quantized(
+    model: Any, calibration: Sequence[Floats], math: ByteMath, floats: tuple[str, ...]
+) -> Any:
+    nncf = _nncf()
     nncf.set_log_level(40)  # errors only
+    ranges = optional_import("nncf.quantization.range_estimator", extra="openvino")
+    fix = nncf.OverflowFix.ENABLE if math.narrow else nncf.OverflowFix.DISABLE
+    advanced = nncf.AdvancedQuantizationParameters(
+        overflow_fix=fix,
+        activations_range_estimator_params=ranges.RangeEstimatorParametersSet.MINMAX,
+    )
+    # A convolution with a bias is read as two operations: NAME/WithoutBiases and NAME.
+    ignored = [
+        name
+        for name in (operation.get_friendly_name() for operation in model.get_ordered_ops())
+        if name.partition("/")[0] in floats
+    ]
     with redirect_stdout(io.StringIO()):  # its progress bars
         return nncf.quantize(
             model,
             nncf.Dataset(list(calibration)),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(calibration),
+            ignored_scope=nncf.IgnoredScope(names=ignored),
+            advanced_parameters=advanced,
         )
 
 
-def _packed(model: Any) -> bytes:
-    packed = io.BytesIO()
+def _joined(first: Any, second: Any) -> Any:
+    """One model of two: what the first gives goes into the second."""
+    (source,) = second.get_parameters()
+    source.output(0).replace(first.get_results()[0].input_value(0))
+    return _openvino().Model(second.get_results(), first.get_parameters(), second.get_name())
+
+
+def _saved(model: Any, source: onnx.ModelProto, *, half: bool) -> bytes:
+    """An artefact, with the metadata of the graph that it comes from."""
+    for entry in source.metadata_props:
+        model.set_rt_info(entry.value, ["ofa_deploy", entry.key])
     with tempfile.TemporaryDirectory(prefix="ofa-deploy-") as folder:
-        paths = [Path(folder) / name for name in _PARTS]
-        _openvino().serialize(model, *map(str, paths))
-        with zipfile.ZipFile(packed, "w") as archive:
-            for path in paths:
-                archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes())
+        path = Path(folder) / _PARTS[0]
+        _openvino().save_model(model, path, compress_to_fp16=half)
+        return pack(*(path.with_name(name).read_bytes() for name in _PARTS))
+
+
+def pack(xml: bytes, weights: bytes) -> bytes:
+    """The two files of OpenVINO's own form as an artefact."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, data in zip(_PARTS, (xml, weights), strict=True):
+            archive.writestr(zipfile.ZipInfo(name), data)
     return packed.getvalue()
 
 
-def _unpacked(artefact: bytes) -> Any:
+def unpack(artefact: bytes) -> tuple[bytes, bytes]:
+    """The two files of an artefact: XML and weights.
+
+    Raises:
+        ValueError, zipfile.BadZipFile: if it is none.
+    """
     with zipfile.ZipFile(io.BytesIO(artefact)) as archive:
         if sorted(archive.namelist()) != sorted(_PARTS):
             raise ValueError(f"expected {' and '.join(_PARTS)}, found {archive.namelist()[:4]}")
         if sum(part.file_size for part in archive.infolist()) > _MAX_BYTES:
             raise ValueError("the model is larger than 2 GiB")
         xml, weights = (archive.read(name) for name in _PARTS)
-    return _openvino().Core().read_model(xml, weights)
+    return xml, weights

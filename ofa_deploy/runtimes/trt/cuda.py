@@ -1,0 +1,170 @@
+"""The few calls of the CUDA driver that an inference needs, through ctypes.
+
+The driver's own library is on every machine that has an NVIDIA GPU, Jetson included, so nothing
+is installed for it. Work goes to the device's primary context, which the CUDA runtime (and with it
+TensorRT and PyTorch) uses too.
+
+Tested against a stand-in library with the driver's binary interface; not yet run on a GPU.
+
+Source: CUDA Driver API, docs.nvidia.com/cuda/cuda-driver-api.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from typing import Any
+
+import numpy.typing as npt
+
+from ofa_deploy.errors import DeviceError
+
+__all__ = ["Buffer", "Cuda", "gpu"]
+
+LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
+
+_Out = ctypes.POINTER
+_SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "cuInit": (ctypes.c_uint,),
+    "cuGetErrorString": (ctypes.c_int, _Out(ctypes.c_char_p)),
+    "cuDeviceGetCount": (_Out(ctypes.c_int),),
+    "cuDeviceGet": (_Out(ctypes.c_int), ctypes.c_int),
+    "cuDeviceGetName": (ctypes.c_char_p, ctypes.c_int, ctypes.c_int),
+    "cuDeviceGetAttribute": (_Out(ctypes.c_int), ctypes.c_int, ctypes.c_int),
+    "cuDevicePrimaryCtxRetain": (_Out(ctypes.c_void_p), ctypes.c_int),
+    "cuCtxSetCurrent": (ctypes.c_void_p,),
+    "cuMemAlloc_v2": (_Out(ctypes.c_uint64), ctypes.c_size_t),
+    "cuMemFree_v2": (ctypes.c_uint64,),
+    "cuMemcpyHtoDAsync_v2": (ctypes.c_uint64, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p),
+    "cuMemcpyDtoHAsync_v2": (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_size_t, ctypes.c_void_p),
+    "cuStreamCreate": (_Out(ctypes.c_void_p), ctypes.c_uint),
+    "cuStreamSynchronize": (ctypes.c_void_p,),
+}
+
+
+class Cuda:
+    """One GPU, its primary context and one stream.
+
+    Both live as long as the process: the primary context is shared, and costs nothing to keep.
+
+    Args:
+        ordinal: which of the visible devices.
+        library: the driver's library; the system's own when not given.
+
+    Attributes:
+        name: as the driver calls the device.
+        capability: its compute capability, such as (8, 7).
+        stream: handle of the stream that all work goes to.
+
+    Raises:
+        DeviceError: if there is no driver or no such device.
+    """
+
+    def __init__(self, ordinal: int = 0, library: Any = None) -> None:
+        self._library = library if library is not None else _system_library()
+        for name, arguments in _SIGNATURES.items():
+            function = getattr(self._library, name)
+            function.argtypes, function.restype = arguments, ctypes.c_int
+        self._call("cuInit", 0)
+        count = self._out(ctypes.c_int, "cuDeviceGetCount")
+        if not 0 <= ordinal < count:
+            raise DeviceError(f"cuda: expected a device {ordinal}, found {count} devices")
+        device = self._out(ctypes.c_int, "cuDeviceGet", ordinal)
+        name_buffer = ctypes.create_string_buffer(256)
+        self._call("cuDeviceGetName", name_buffer, len(name_buffer), device)
+        self.name = name_buffer.value.decode(errors="replace")
+        self.capability: tuple[int, int] = (
+            self._out(ctypes.c_int, "cuDeviceGetAttribute", _MAJOR, device),
+            self._out(ctypes.c_int, "cuDeviceGetAttribute", _MINOR, device),
+        )
+        self._context = self._out(ctypes.c_void_p, "cuDevicePrimaryCtxRetain", device)
+        self.enter()
+        self.stream: int = self._out(ctypes.c_void_p, "cuStreamCreate", _NON_BLOCKING)
+
+    def enter(self) -> None:
+        """Make the device's context that of the calling thread; cheap when it is already."""
+        self._call("cuCtxSetCurrent", self._context)
+
+    def allocate(self, size: int) -> Buffer:
+        """A buffer of ``size`` bytes on the device.
+
+        Raises:
+            DeviceError: if there is no room.
+        """
+        return Buffer(self, size)
+
+    def upload(self, buffer: Buffer, array: npt.NDArray[Any]) -> None:
+        """Queue a copy to the device; ``array`` must stay as it is until ``synchronize``."""
+        _fits(buffer, array)
+        self._call(
+            "cuMemcpyHtoDAsync_v2", buffer.address, array.ctypes.data, array.nbytes, self.stream
+        )
+
+    def download(self, array: npt.NDArray[Any], buffer: Buffer) -> None:
+        """Queue a copy from the device; ``array`` is whole after ``synchronize``."""
+        _fits(buffer, array)
+        self._call(
+            "cuMemcpyDtoHAsync_v2", array.ctypes.data, buffer.address, array.nbytes, self.stream
+        )
+
+    def synchronize(self) -> None:
+        """Wait for all that was queued."""
+        self._call("cuStreamSynchronize", self.stream)
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        if code := getattr(self._library, name)(*arguments):
+            raise DeviceError(f"cuda: {name}: {self._error_text(code)}")
+
+    def _out(self, kind: Any, name: str, *arguments: Any) -> Any:
+        """Call a function whose first argument is where its result goes."""
+        result = kind()
+        self._call(name, ctypes.byref(result), *arguments)
+        return result.value
+
+    def _error_text(self, code: int) -> str:
+        text = ctypes.c_char_p()
+        self._library.cuGetErrorString(code, ctypes.byref(text))
+        return f"error {code}" + (f", {text.value.decode()}" if text.value else "")
+
+
+class Buffer:
+    """Memory on the device, given back when nothing refers to it any more."""
+
+    def __init__(self, cuda: Cuda, size: int) -> None:
+        self.size = size
+        self.address: int = 0
+        self._cuda = cuda
+        cuda.enter()
+        self.address = cuda._out(ctypes.c_uint64, "cuMemAlloc_v2", max(1, size))
+
+    def __del__(self) -> None:
+        if self.address and not sys.is_finalizing():
+            self._cuda.enter()
+            self._cuda._library.cuMemFree_v2(self.address)
+
+
+@functools.cache
+def gpu(ordinal: int = 0) -> Cuda:
+    """This machine's GPU, opened once a process.
+
+    Raises:
+        DeviceError: if there is none.
+    """
+    return Cuda(ordinal)
+
+
+def _fits(buffer: Buffer, array: npt.NDArray[Any]) -> None:
+    if array.nbytes > buffer.size or not array.flags.c_contiguous:
+        raise DeviceError(
+            f"cuda: expected at most {buffer.size} contiguous bytes, found {array.nbytes}"
+        )
+
+
+def _system_library() -> Any:
+    try:
+        return ctypes.CDLL(LIBRARY)
+    except OSError:
+        raise DeviceError(f"no NVIDIA driver here ({LIBRARY} does not load)") from None

@@ -19,6 +19,7 @@ from ofa_deploy.cli.quickstart import quickstart
 from ofa_deploy.cli.search import search
 from ofa_deploy.cli.show import show
 from ofa_deploy.cli.spaces import spaces
+from ofa_deploy.cli.specialize import specialize
 from ofa_deploy.cli.tables import app as tables_app
 from ofa_deploy.cli.tables import tables
 from ofa_deploy.cli.train import train
@@ -34,6 +35,7 @@ COMMANDS = (
     profile,
     plan,
     search,
+    specialize,
     export,
     compare,
     show,

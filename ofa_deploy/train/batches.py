@@ -15,7 +15,7 @@ from ofa_deploy.data import Images
 from ofa_deploy.errors import OfaDeployError
 from ofa_deploy.supernet import standardised, to_tensor
 from ofa_deploy.train.augment import Augmentation
-from ofa_deploy.train.config import TrainConfig
+from ofa_deploy.train.config import Common
 from ofa_deploy.train.ranks import ALONE, Ranks
 
 __all__ = ["Batches", "draw_seed"]
@@ -23,7 +23,7 @@ __all__ = ["Batches", "draw_seed"]
 Batch = tuple[Tensor, Tensor]
 
 
-def draw_seed(config: TrainConfig, step: int, purpose: str, ranks: Ranks = ALONE) -> int:
+def draw_seed(config: Common, step: int, purpose: str, ranks: Ranks = ALONE) -> int:
     """The seed of what a rank draws in a step, for one purpose."""
     rank = [ranks.rank] if ranks.rank else []
     return int(digest([config.seed, step, purpose, *rank])[:12], 16)
@@ -44,7 +44,7 @@ class Batches(Dataset[Batch | OfaDeployError]):
     The ranks share one permutation of the images an epoch; what does not fill a step is left out.
     """
 
-    config: TrainConfig
+    config: Common
     images: Images
     resolution: int
     ranks: Ranks = ALONE

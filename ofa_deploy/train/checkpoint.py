@@ -7,10 +7,10 @@ was asked for and what came out.
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,32 +36,81 @@ from ofa_deploy.supernet import (
 )
 from ofa_deploy.train.config import AnyConfig
 
-__all__ = ["RunFile", "check_init", "claim_run", "load_state", "load_supernet", "save_state"]
+__all__ = [
+    "RunFile",
+    "RunRecord",
+    "check_init",
+    "claim_run",
+    "deciding_versions",
+    "load_state",
+    "load_supernet",
+    "save_state",
+]
 
 _STATE_SCHEMA = "training-state/1"
 _DECIDING = ("torch", "numpy")  # their versions decide about every bit
 
 
-class RunFile(BaseModel):
-    """``run.json``."""
+def deciding_versions() -> dict[str, str]:
+    """This version, and those of libraries that decide about every bit."""
+    return {"ofa_deploy": __version__, **{name: version(name) for name in _DECIDING}}
+
+
+class RunRecord(BaseModel):
+    """``run.json`` of whatever the training loop runs.
+
+    Attributes:
+        IDENTITY: the fields that decide what comes out.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    IDENTITY: ClassVar[tuple[str, ...]] = ("space", "config", "data_digest", "versions")
 
-    schema_: Literal["supernet-run/1"] = Field("supernet-run/1", alias="schema")
+    schema_: str = Field(alias="schema")
     space: dict[str, Any]
-    config: AnyConfig
+    config: Any
     data: str
     data_digest: str
     data_options: dict[str, int | None]
     classes: tuple[str, ...]
     versions: dict[str, str]
+
+    @property
+    def search_space(self) -> SearchSpace:
+        """The space that it is about."""
+        return SearchSpace.from_dict(self.space)
+
+    @property
+    def finished(self) -> bool:
+        """Whether its weights are there."""
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, run: Path) -> Self:
+        """Read ``run/run.json``."""
+        raise NotImplementedError
+
+    def deciding(self) -> dict[str, Any]:
+        """What decides about the run, with versions that only move no bit left out."""
+        values = {name: getattr(self, name) for name in self.IDENTITY}
+        return values | {
+            "space": self.search_space.to_dict(),
+            "config": self.config.model_dump(mode="json"),
+            "versions": {name: self.versions.get(name) for name in _DECIDING},
+        }
+
+
+class RunFile(RunRecord):
+    """``run.json`` of a supernet's training."""
+
+    schema_: Literal["supernet-run/1"] = Field("supernet-run/1", alias="schema")
+    config: AnyConfig
     weights_sha256: str | None = None
     validation_top1: dict[str, float] = {}
 
     @property
-    def search_space(self) -> SearchSpace:
-        """The space that was trained."""
-        return SearchSpace.from_dict(self.space)
+    def finished(self) -> bool:
+        return self.weights_sha256 is not None
 
     @classmethod
     def begin(
@@ -79,7 +128,7 @@ class RunFile(BaseModel):
             data_digest=data.digest,
             data_options=dict(data_options or {}),
             classes=data.classes,
-            versions={"ofa_deploy": __version__, **{name: version(name) for name in _DECIDING}},
+            versions=deciding_versions(),
         )
 
     @classmethod
@@ -101,7 +150,7 @@ def check_init(
         load_checkpoint(Supernet(space), init, new_classifier=new_classifier, seed=seed)
 
 
-def claim_run(run: Path, record: RunFile) -> str:
+def claim_run(run: Path, record: RunRecord) -> str:
     """Make ``run`` this run's folder, or see that it is already.
 
     A setting that the folder's ``run.json`` is too old to know must have its default now.
@@ -116,18 +165,18 @@ def claim_run(run: Path, record: RunFile) -> str:
     path = run / "run.json"
     if not path.exists():
         write_model(path, record)
-    elif different := _differences(RunFile.load(run), record):
+    elif different := _differences(type(record).load(run), record):
         raise MismatchError(
             f"{run}: holds another run, which differs in {', '.join(different)}; "
             "name another folder, or delete it to train anew"
         )
     written = read_json(path)
-    return digest({key: written[key] for key in ("space", "config", "data_digest", "versions")})
+    return digest({key: written[key] for key in record.IDENTITY})
 
 
-def _differences(found: RunFile, wanted: RunFile) -> list[str]:
+def _differences(found: RunRecord, wanted: RunRecord) -> list[str]:
     """What decides about a run and is not the same in two records, by name."""
-    there, now = (_deciding(record) for record in (found, wanted))
+    there, now = (record.deciding() for record in (found, wanted))
     different = sorted(key for key in now if there[key] != now[key])
     if "config" in different:
         different += sorted(
@@ -138,15 +187,6 @@ def _differences(found: RunFile, wanted: RunFile) -> list[str]:
     return different
 
 
-def _deciding(record: RunFile) -> dict[str, Any]:
-    return {
-        "space": record.search_space.to_dict(),
-        "config": record.config.model_dump(mode="json"),
-        "data_digest": record.data_digest,
-        "versions": {name: record.versions.get(name) for name in _DECIDING},
-    }
-
-
 def save_state(path: Path, identity: str, state: dict[str, Any]) -> None:
     """Write all that a resume needs."""
     buffer = io.BytesIO()
@@ -154,8 +194,11 @@ def save_state(path: Path, identity: str, state: dict[str, Any]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def load_state(path: Path, identity: str) -> dict[str, Any] | None:
+def load_state(path: Path, identity: str, keys: Set[str]) -> dict[str, Any] | None:
     """Read it back, or None when there is none.
+
+    Args:
+        keys: what it must have.
 
     Raises:
         FileFormatError: if the file is damaged.
@@ -176,9 +219,7 @@ def load_state(path: Path, identity: str) -> dict[str, Any] | None:
         ) from None
     if not isinstance(state, dict) or state.get("schema") != _STATE_SCHEMA:
         raise FileFormatError(f"{path}: expected a checkpoint of schema {_STATE_SCHEMA!r}")
-    if missing := sorted(
-        {"step", "sums", "rows", "cost", "net", "frozen", "optimizer"} - state.keys()
-    ):
+    if missing := sorted(keys - state.keys()):
         raise FileFormatError(f"{path}: checkpoint without {', '.join(missing)}")
     if state.get("identity") != identity:
         raise MismatchError(

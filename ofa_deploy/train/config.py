@@ -18,6 +18,7 @@ __all__ = [
     "METHODS",
     "AnyConfig",
     "BigNasConfig",
+    "Common",
     "CompOfaConfig",
     "DepsConfig",
     "ImportConfig",
@@ -30,15 +31,14 @@ __all__ = [
 Epochs = Annotated[int, Field(ge=0, le=100_000)]
 
 
-class Settings(BaseModel):
-    """What every method has.
+class Common(BaseModel):
+    """What every run on the training loop has.
 
     Attributes:
+        method: what ``build_config`` and messages call it.
         batch: images a step and process.
         lr: the greatest learning rate, ``η0``.
-        dropout: on the features, for the largest subnet only.
         optimizer: ``sgd`` with Nesterov momentum, or ``rmsprop``.
-        zero_gamma: whether the last BN of a residual block starts at 0.
         divergence: what subnets minimise towards a teacher: cross-entropy on its soft labels, or
             AlphaNet's adaptive α-divergence.
         kd_ratio: weight of a fixed teacher's soft labels beside the hard ones.
@@ -48,20 +48,17 @@ class Settings(BaseModel):
         precision: ``bf16`` runs matrix products and convolutions in bfloat16 (autocast).
         processes: how many take part, each with a batch of its own.
         threads: of each process; part of the run, since sums in another order round otherwise.
-        init_sha256: of the file whose weights it starts from, if any.
-        new_classifier: whether the classifier starts anew all the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    method: str
     batch: int = Field(64, ge=2, le=65_536)
     lr: float = Field(0.1, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(3e-5, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
     optimizer: Literal["sgd", "rmsprop"] = "sgd"
-    zero_gamma: bool = False
     divergence: Literal["cross-entropy", "alpha"] = "cross-entropy"
     kd_ratio: float = Field(1.0, ge=0)
     augment: str = "none"
@@ -70,8 +67,6 @@ class Settings(BaseModel):
     processes: int = Field(1, ge=1)
     seed: int = Field(0, ge=0, lt=2**31)
     threads: int = Field(2, ge=1, le=1024)
-    init_sha256: str | None = None
-    new_classifier: bool = False
 
     @field_validator("augment")
     @classmethod
@@ -93,6 +88,22 @@ class Settings(BaseModel):
             return cls.model_validate(settings)
         except ValidationError as error:
             raise InputError(_one_line(error, cls)) from None
+
+
+class Settings(Common):
+    """What every method of training a supernet has.
+
+    Attributes:
+        dropout: on the features, for the largest subnet only.
+        zero_gamma: whether the last BN of a residual block starts at 0.
+        init_sha256: of the file whose weights it starts from, if any.
+        new_classifier: whether the classifier starts anew all the same.
+    """
+
+    dropout: float = Field(0.1, ge=0, lt=1)
+    zero_gamma: bool = False
+    init_sha256: str | None = None
+    new_classifier: bool = False
 
 
 class DepsConfig(Settings):
@@ -233,7 +244,7 @@ def build_config(method: str, **settings: object) -> TrainConfig:
     return _BY_METHOD[method].build(**settings)
 
 
-def _one_line(error: ValidationError, config: type[Settings]) -> str:
+def _one_line(error: ValidationError, config: type[Common]) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(map(str, first["loc"]))
     message = first["msg"].removeprefix("Value error, ")

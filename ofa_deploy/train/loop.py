@@ -1,31 +1,41 @@
 """The training loop: from a config and data to a finished run folder, resumable at any step."""
 
+import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from ofa_deploy._files import exclusive, sha256_file, write_model
 from ofa_deploy._progress import SILENT, Progress, Task
 from ofa_deploy.data import DataSplits
 from ofa_deploy.errors import InputError, TrainingDivergedError
 from ofa_deploy.space import SearchSpace
-from ofa_deploy.supernet import (
-    Supernet,
-    load_checkpoint,
-    save_tensors,
+from ofa_deploy.supernet import load_checkpoint, save_tensors
+from ofa_deploy.train.checkpoint import (
+    RunFile,
+    RunRecord,
+    check_init,
+    claim_run,
+    load_state,
+    save_state,
 )
-from ofa_deploy.train.checkpoint import RunFile, check_init, claim_run, load_state, save_state
-from ofa_deploy.train.config import TrainConfig
+from ofa_deploy.train.config import Common, TrainConfig
 from ofa_deploy.train.events import EventLog
 from ofa_deploy.train.ranks import ALONE, Ranks
+from ofa_deploy.train.runner import Row, Runner
 from ofa_deploy.train.threads import keep_freed_memory, repeatable_kernels
 from ofa_deploy.train.trainer import Trainer, check_fit
 
-__all__ = ["train"]
+__all__ = ["carry_out", "check_ranks", "train"]
+
+R = TypeVar("R", bound=RunRecord)
+T = TypeVar("T", bound=Runner)
 
 _CHECKPOINT_SECONDS = 60
 _EVENT_STEPS = 10
@@ -68,41 +78,81 @@ def train(
         config = config.model_copy(update={"init_sha256": sha256_file(init)})
     record = RunFile.begin(config, space, data, data_options)
     check_fit(config, space, data)
-    if config.processes != ranks.count:
-        raise InputError(f"settings for {config.processes} processes, found {ranks.count}")
+    check_ranks(config, ranks)
     if init is not None:
         check_init(run, space, init, new_classifier=config.new_classifier, seed=config.seed)
+    return carry_out(
+        run,
+        record,
+        lambda ahead: Trainer(space, config, data, ranks, workers=ahead),
+        start=lambda trainer: _start(trainer, run, init),
+        finish=lambda trainer: _finish(trainer, run, record),
+        ranks=ranks,
+        workers=workers,
+        progress=progress,
+    )
+
+
+def check_ranks(config: Common, ranks: Ranks) -> None:
+    """See that the settings are meant for as many processes as there are."""
+    if config.processes != ranks.count:
+        raise InputError(f"settings for {config.processes} processes, found {ranks.count}")
+
+
+def carry_out(
+    run: Path,
+    record: R,
+    make: Callable[[int], T],
+    *,
+    start: Callable[[T], None],
+    finish: Callable[[T], None],
+    ranks: Ranks = ALONE,
+    workers: int | None = 0,
+    progress: Progress = SILENT,
+) -> R:
+    """Run whatever is trained into ``run``, or go on where it stopped: the one training loop.
+
+    Args:
+        record: what ``run/run.json`` holds until it is finished.
+        make: gives the runner, from the number of processes that prepare its batches.
+        start: what is done to a new runner that has no checkpoint.
+        finish: writes what comes out and then the finished record, on the first rank.
+        workers: as in ``train``.
+
+    Returns:
+        The finished record.
+    """
     ranks.wait()
     with exclusive(run) if ranks.first else nullcontext():
         if ranks.first:
             claim_run(run, record)
         ranks.wait()
         identity = claim_run(run, record)
-        if (finished := RunFile.load(run)).weights_sha256 is not None:
+        if (finished := type(record).load(run)).finished:
             (run / "state.pt").unlink(missing_ok=True)  # a kill may have left it behind
             return finished
-        torch.set_num_threads(config.threads)
+        torch.set_num_threads(record.config.threads)
         keep_freed_memory()
         repeatable_kernels(ranks.device)
-        with closing(Trainer(space, config, data, ranks, workers=_workers(workers, ranks))) as made:
-            _begin(made, run, identity, init, progress)
+        with closing(make(_workers(workers, ranks))) as made:
+            if state := load_state(run / "state.pt", identity, made.STATE):
+                made.load_state_dict(state)
+                progress.say(f"resuming training at step {made.step} of {made.plan.steps}")
+            else:
+                start(made)
             ranks.wait()
             with EventLog(run / "events" if ranks.first else None, made.step) as events:
                 _run_to_end(made, run, identity, progress, events)
         if ranks.first:
-            _finish(made, run, record)
+            finish(made)
+            (run / "state.pt").unlink(missing_ok=True)
         ranks.wait()
-        return RunFile.load(run)
+        return type(record).load(run)
 
 
-def _begin(
-    trainer: Trainer, run: Path, identity: str, init: Path | None, progress: Progress
-) -> None:
-    """Bring a new trainer to where the run stands."""
-    if state := load_state(run / "state.pt", identity):
-        trainer.load_state_dict(state)
-        progress.say(f"resuming training at step {trainer.step} of {trainer.plan.steps}")
-    elif init is not None:
+def _start(trainer: Trainer, run: Path, init: Path | None) -> None:
+    """Give a new trainer the weights that it starts from, if any."""
+    if init is not None:
         anew, seed = trainer.config.new_classifier, trainer.config.seed
         load_checkpoint(trainer.net, init, new_classifier=anew, seed=seed)
     elif trainer.config.init_sha256 is not None:
@@ -116,7 +166,7 @@ def _workers(asked: int | None, ranks: Ranks) -> int:
 
 
 def _run_to_end(
-    trainer: Trainer, run: Path, identity: str, progress: Progress, events: EventLog
+    trainer: Runner, run: Path, identity: str, progress: Progress, events: EventLog
 ) -> None:
     steps = trainer.plan.steps
     with progress.task("train", steps, done=trainer.step) as task:
@@ -130,21 +180,22 @@ def _run_to_end(
             ) from None
 
 
-def _steps(trainer: Trainer, run: Path, identity: str, task: Task, events: EventLog) -> None:
+def _steps(trainer: Runner, run: Path, identity: str, task: Task, events: EventLog) -> None:
     last_saved = time.monotonic()
     note = ""
     while not trainer.finished:
         losses = trainer.advance()
         if trainer.step % _EVENT_STEPS == 0:
             events.write(trainer.step, trainer.scalars(losses))
-        whole_epoch = trainer.step % trainer.steps_per_epoch == 0
+        whole_epoch = trainer.epoch_ends
         if whole_epoch:
             row = trainer.close_epoch()
-            top1s = {f"top1/{k[5:]}": float(v) for k, v in row.items() if k.startswith("top1_")}
+            top1s = _top1s(row)
             events.write(trainer.step, top1s)
             if trainer.ranks.first:
                 trainer.write_metrics(run / "metrics.csv")
-            note = f"{row['phase']}, top1 {row['top1_smallest']:.1f} to {row['top1_largest']:.1f} %"
+            shown = " to ".join(f"{value:.1f}" for value in sorted(top1s.values()))
+            note = f"{row['phase']}, top1 {shown} %" if shown else str(row["phase"])
         if whole_epoch and not _finite(trainer.net):  # where every rank looks
             raise TrainingDivergedError("a weight is NaN or infinite")
         late = time.monotonic() - last_saved > _CHECKPOINT_SECONDS
@@ -155,12 +206,18 @@ def _steps(trainer: Trainer, run: Path, identity: str, task: Task, events: Event
         task.advance(note=f"epoch {epoch:.1f}, loss {losses[0]:.2f} {note}")
 
 
-def _finite(net: Supernet) -> bool:
+def _top1s(row: Row) -> dict[str, float]:
+    """The accuracies of an epoch, by the name of their event."""
+    values = {f"top1/{k[5:]}": float(v) for k, v in row.items() if k.startswith("top1_")}
+    return {name: value for name, value in values.items() if not math.isnan(value)}
+
+
+def _finite(net: nn.Module) -> bool:
     return all(bool(torch.isfinite(parameter).all()) for parameter in net.parameters())
 
 
 def _finish(trainer: Trainer, run: Path, record: RunFile) -> None:
-    """Write the weights, then the record that binds them, then drop what only a resume needs."""
+    """Write the weights, then the record that binds them."""
     sha256 = save_tensors(
         run / "supernet.safetensors", trainer.net.state_dict(), {"space": trainer.space.name}
     )
@@ -172,4 +229,3 @@ def _finish(trainer: Trainer, run: Path, record: RunFile) -> None:
         }
     )
     write_model(run / "run.json", done)
-    (run / "state.pt").unlink(missing_ok=True)

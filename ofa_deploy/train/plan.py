@@ -6,14 +6,14 @@ A training method is a config and the plan that it makes. The subnets of a step 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
 from ofa_deploy.cost import AdditiveModel
 from ofa_deploy.space import Arch, Population, SearchSpace
 
-__all__ = ["Opening", "Pass", "Phase", "Plan", "Rule", "draw", "step_macs"]
+__all__ = ["Opening", "Pass", "Phase", "Phases", "Plan", "Rule", "draw", "step_macs"]
 
 _FORWARD_AND_BACKWARD = 3  # forward passes that both cost: a backward pass is about two
 
@@ -87,18 +87,29 @@ class Phase:
     start: tuple[Start, ...] = ()
 
 
+class _Stretch(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def steps(self) -> int: ...
+
+
+P = TypeVar("P", bound=_Stretch)
+
+
 @dataclass(frozen=True)
-class Plan:
+class Phases(Generic[P]):
     """All phases of a run, in order."""
 
-    phases: tuple[Phase, ...]
+    phases: tuple[P, ...]
 
     @property
     def steps(self) -> int:
         """All steps of the run."""
         return sum(phase.steps for phase in self.phases)
 
-    def at(self, step: int) -> tuple[Phase, int]:
+    def at(self, step: int) -> tuple[P, int]:
         """The phase of a step, and the step's number within it."""
         for phase in self.phases:
             if step < phase.steps:
@@ -114,6 +125,11 @@ class Plan:
                 return first
             first += each.steps
         raise KeyError(phase)
+
+
+@dataclass(frozen=True)
+class Plan(Phases[Phase]):
+    """The phases of a supernet's training."""
 
     def passes(self, space: SearchSpace, step: int, seed: int) -> tuple[Pass, ...]:
         """What a step trains."""

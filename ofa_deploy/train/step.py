@@ -17,14 +17,14 @@ from ofa_deploy.train.distill import DIVERGENCES
 from ofa_deploy.train.plan import Pass
 from ofa_deploy.train.ranks import ALONE, Ranks
 
-__all__ = ["StepSettings", "build_optimizer", "train_step"]
+__all__ = ["Gradients", "StepSettings", "build_optimizer", "descend", "train_step"]
 
 T = TypeVar("T")
 Gradients = tuple[Tensor | None, ...]
 
 
 def build_optimizer(
-    net: Supernet, *, lr: float, momentum: float, weight_decay: float, kind: str = "sgd"
+    net: nn.Module, *, lr: float, momentum: float, weight_decay: float, kind: str = "sgd"
 ) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or RMSProp; no weight decay on BN and biases."""
     decayed = [p for p in net.parameters() if p.ndim > 1]
@@ -107,11 +107,36 @@ def train_step(
         for each, keep in zip(passes[1:], keeps[1:], strict=True)
     ]
     found = [(loss.detach(), first()), *(other() for other in others)]
+    names = [lambda each=each: f"{each.role} {each.arch}" for each in passes]
+    return descend(net, optimizer, parameters, found, names, ranks)
+
+
+def descend(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[nn.Parameter],
+    found: Sequence[tuple[Tensor, Gradients]],
+    names: Sequence[Callable[[], str]],
+    ranks: Ranks = ALONE,
+) -> list[float]:
+    """Sum gradients over passes, average them over ranks, and take one optimizer step.
+
+    Args:
+        net: what holds the parameters.
+        found: of each pass its loss, a scalar, and a gradient for each parameter.
+        names: of the passes, for messages.
+
+    Returns:
+        The loss of each pass, averaged over ranks.
+
+    Raises:
+        TrainingDivergedError: if a loss is not finite; the weights are left as they were.
+    """
     # Only now: to read a number from a GPU is to wait for all that it was asked to do.
     values = ranks.means([value.item() for value, _ in found])
-    for each, number in zip(passes, values, strict=True):
+    for name, number in zip(names, values, strict=True):
         if not math.isfinite(number):
-            raise TrainingDivergedError(f"the loss of {each.role} {each.arch} is {number}")
+            raise TrainingDivergedError(f"the loss of {name()} is {number}")
     _set_gradients(parameters, [each for _, each in found])
     ranks.mean_gradients(net)
     optimizer.step()

@@ -1,19 +1,13 @@
 """The state of a training run between two steps, and what moves it on."""
 
 import copy
-import csv
-import io
 import math
-from collections.abc import Generator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ofa_deploy._files import write_text
 from ofa_deploy.cost import macs_model
 from ofa_deploy.data import DataSplits
 from ofa_deploy.errors import InputError, MismatchError
@@ -21,10 +15,11 @@ from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet, channels_last, check_size, cut, top1
 from ofa_deploy.supernet.modules import Bottleneck, MBConv
 from ofa_deploy.train.batches import Batches, draw_seed
-from ofa_deploy.train.config import TrainConfig
+from ofa_deploy.train.config import Common, TrainConfig
 from ofa_deploy.train.methods import plan_for
-from ofa_deploy.train.plan import Phase, Rule, step_macs
+from ofa_deploy.train.plan import Phase, Plan, Rule, step_macs
 from ofa_deploy.train.ranks import ALONE, Ranks
+from ofa_deploy.train.runner import Row, Runner
 from ofa_deploy.train.step import StepSettings, build_optimizer, train_step
 from ofa_deploy.train.threads import threads_for
 
@@ -34,17 +29,16 @@ _ROLES = ("largest", "smallest", "random")
 
 
 @dataclass
-class Trainer:
-    """The state of a run between two steps.
+class Trainer(Runner):
+    """The state of a supernet's training between two steps.
 
     Attributes:
-        step: steps taken so far.
         sums: per role, the sum and count of losses in the running epoch.
-        rows: the finished epochs' rows of ``metrics.csv``.
         cost: multiply-accumulates so far, of all ranks: forward, and twice that backward.
         frozen: the teacher, in methods that keep one.
-        workers: processes that prepare batches ahead.
     """
+
+    STATE = frozenset({"step", "sums", "rows", "cost", "net", "frozen", "optimizer"})
 
     space: SearchSpace
     config: TrainConfig
@@ -52,20 +46,19 @@ class Trainer:
     ranks: Ranks = ALONE
     step: int = 0
     sums: dict[str, tuple[float, int]] = field(default_factory=dict)
-    rows: list[dict[str, float | str]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     cost: int = 0
     frozen: Supernet | None = None
     workers: int = 0
 
     def __post_init__(self) -> None:
         check_fit(self.config, self.space, self.data)
-        self.net = channels_last(Supernet(self.space, seed=self.config.seed)).train()
+        self.net: Supernet = channels_last(Supernet(self.space, seed=self.config.seed)).train()
         if self.config.zero_gamma:
             _zero_gamma(self.net)
         self.net.to(self.ranks.device)
         self.batches = Batches(self.config, self.data.train, self.space.resolutions[-1], self.ranks)
-        self.steps_per_epoch = self.batches.steps_per_epoch
-        self.plan = plan_for(self.config, self.space, self.steps_per_epoch)
+        self.plan: Plan = plan_for(self.config, self.space, self.steps_per_epoch)
         self.macs = macs_model(self.space)
         self.executor = self._threads()
         self.settings = StepSettings(
@@ -75,7 +68,6 @@ class Trainer:
             kd_ratio=self.config.kd_ratio,
             bf16=self.config.precision == "bf16",
         )
-        self._stream: Generator[tuple[Tensor, Tensor], None, None] | None = None
         self._new_optimizer()
 
     def _threads(self) -> Executor | None:
@@ -93,21 +85,13 @@ class Trainer:
             kind=self.config.optimizer,
         )
 
-    @property
-    def finished(self) -> bool:
-        """Whether all steps have been taken."""
-        return self.step >= self.plan.steps
-
     def advance(self) -> list[float]:
-        """Take one step; its draws depend on (seed, step, rank, number of ranks) only."""
         phase, local = self.plan.at(self.step)
         if local == 0:
             self._begin(phase)
         for group in self.optimizer.param_groups:
             group["lr"] = phase.lr(local)
-        if self._stream is None:
-            self._stream = self.batches.stream(self.step, self.plan.steps, self.workers)
-        images, labels = (part.to(self.ranks.device) for part in next(self._stream))
+        images, labels = self.next_batch()
         passes = self.plan.passes(self.space, self.step, self.config.seed)
         losses = train_step(
             self.net,
@@ -132,24 +116,13 @@ class Trainer:
         self.step += 1
         return losses
 
-    def seek(self, step: int) -> None:
-        """Go on from another step, its batch included; weights stay as they are."""
-        self._end_stream()
-        self.step = step
-
     def close(self) -> None:
-        """End the threads and processes that worked for it; no step can be taken any more."""
-        self._end_stream()
+        super().close()
         if self.executor is not None:
             self.executor.shutdown()
 
-    def _end_stream(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-        self._stream = None
-
     def scalars(self, losses: list[float]) -> dict[str, float]:
-        """What there is to see of the last step: mean losses, the rate, the subnets' weight."""
+        """Mean losses, the rate, the subnets' weight."""
         phase, local = self.plan.at(self.step - 1)
         rules = phase.rules(local)
         by_role: dict[str, list[float]] = {}
@@ -169,12 +142,12 @@ class Trainer:
                 case "restart optimizer":
                     self._new_optimizer()
 
-    def close_epoch(self) -> dict[str, float | str]:
+    def close_epoch(self) -> Row:
         """Evaluate the largest and smallest subnet and add the epoch's row."""
         calibration = self.data.calibration(self.config.calibration)
         phase, local = self.plan.at(self.step - 1)
         rules = phase.rules(local)
-        row: dict[str, float | str] = {
+        row: Row = {
             "epoch": self.step // self.steps_per_epoch,
             "phase": phase.name,
             "lr": phase.lr(local),
@@ -194,7 +167,6 @@ class Trainer:
         return row
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resume needs."""
         return {
             "step": self.step,
             "sums": {role: list(pair) for role, pair in self.sums.items()},
@@ -206,7 +178,6 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what ``state_dict`` gave."""
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.seek(state["step"])
@@ -216,14 +187,6 @@ class Trainer:
         if state["frozen"] is not None:
             self.frozen = copy.deepcopy(self.net).requires_grad_(False)
             self.frozen.load_state_dict(state["frozen"])
-
-    def write_metrics(self, path: Path) -> None:
-        """One row an epoch."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_text(path, text.getvalue())
 
 
 def _subnet_weight(rules: tuple[Rule, ...]) -> float:
@@ -241,7 +204,7 @@ def _zero_gamma(net: Supernet) -> None:
             module.bn3.weight.zero_()
 
 
-def check_fit(config: TrainConfig, space: SearchSpace, data: DataSplits) -> None:
+def check_fit(config: Common, space: SearchSpace, data: DataSplits) -> None:
     """See that there is a batch, and as many classes in the data as in the space."""
     images = config.batch * config.processes
     if len(data.train) < images:

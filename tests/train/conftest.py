@@ -5,14 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from ofa_deploy.data import DataSplits, ImageSet
+from ofa_deploy.data import DataSplits
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.train import DepsConfig, RunFile, loop, train
-from tests.train.runs import Train
+from tests.train.runs import Train, quarters
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,21 +28,10 @@ def small_space(tiny_space: SearchSpace) -> SearchSpace:
     return replace(tiny_space, resolutions=(16,))
 
 
-def _images(count: int, seed: int) -> ImageSet:
-    """Noise with a bright quarter; which quarter is the class."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 4, count)
-    images = rng.integers(0, 160, (count, 3, 16, 16))
-    for image, label in zip(images, labels, strict=True):
-        top, left = 8 * (label // 2), 8 * (label % 2)
-        image[:, top : top + 8, left : left + 8] += 90
-    return ImageSet(images.astype(np.uint8), labels, ("ne", "nw", "se", "sw"))
-
-
 @pytest.fixture(scope="session")
 def data() -> DataSplits:
     """100 training, 24 validation and 8 test images of four classes."""
-    return DataSplits("quarters", _images(100, 1), _images(24, 2), _images(8, 3))
+    return DataSplits("quarters", quarters(100, 1), quarters(24, 2), quarters(8, 3))
 
 
 @pytest.fixture(scope="session")

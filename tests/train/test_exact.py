@@ -95,7 +95,7 @@ def test_cut_at_every_step_it_ends_the_same(
         passed.add(whole.step)
         save_state(file, "id", cut.state_dict())
         cut = Trainer(small_space, config, data)
-        state = load_state(file, "id")  # reads with weights_only=True
+        state = load_state(file, "id", Trainer.STATE)  # reads with weights_only=True
         assert state is not None
         cut.load_state_dict(state)
         assert step(cut) == step(whole), f"losses of step {whole.step - 1}"

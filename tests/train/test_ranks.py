@@ -1,11 +1,7 @@
 """Two real processes do what one does, and one that stays alone says so."""
 
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,50 +17,11 @@ from ofa_deploy.errors import InputError
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.train import ALONE, Evaluator, Ranks, RunFile, here, joined, load_supernet
 from ofa_deploy.train.batches import Batches, draw_seed
+from tests.train.processes import two_processes
 from tests.train.runs import OUTPUTS, assert_same_outcome
 from tests.train.two_ranks import KEPT, RUN, exact_config, single
 
-ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 120
-
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch without distributed")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def two_processes(folder: Path) -> list[dict[str, Any]]:
-    """Run ``two_ranks`` as torchrun would; what each rank found."""
-    environment = os.environ | {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "WORLD_SIZE": "2",
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-m", "tests.train.two_ranks", str(folder)]
-    processes = [
-        subprocess.Popen(
-            command,
-            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        errors = [process.communicate(timeout=SECONDS)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    for process, error in zip(processes, errors, strict=True):
-        assert process.returncode == 0, error[-4_000:]
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +62,7 @@ def alone(space: SearchSpace, many: DataSplits) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def both(folder: Path) -> list[dict[str, Any]]:
     """What each of two processes finds with half of it, and their run."""
-    return two_processes(folder)
+    return two_processes("tests.train.two_ranks", folder)
 
 
 def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:

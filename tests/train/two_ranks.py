@@ -19,8 +19,7 @@ from ofa_deploy.data import DataSplits, ImageSet
 from ofa_deploy.errors import TrainingDivergedError
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet, batches, cut, recalibrate, top1
-from ofa_deploy.train import DepsConfig, Evaluator, RunFile, Trainer, joined, loop, train
-from ofa_deploy.train import trainer as trainer_module
+from ofa_deploy.train import DepsConfig, Evaluator, RunFile, Trainer, joined, loop, runner, train
 from ofa_deploy.train.batches import Batches
 from ofa_deploy.train.ranks import ALONE, Ranks
 from tests.train.runs import stop_at
@@ -56,6 +55,8 @@ class Doubles(Batches):
 
 class Exact(Trainer):
     """In double precision, with BN in eval mode: then a step does not depend on who sees what."""
+
+    batches: Doubles
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -179,7 +180,7 @@ def whole_run(ranks: Ranks, space: SearchSpace, data: DataSplits, folder: Path) 
     if not ranks.first:
         for name in ("save_state", "save_tensors", "write_model"):
             setattr(loop, name, never)
-        trainer_module.write_text = never
+        setattr(runner, "write_text", never)  # noqa: B010
     record = train(config, space, data, folder / "undisturbed", ranks=ranks)
     loop._CHECKPOINT_SECONDS = -1
     stopped = False

@@ -1,0 +1,494 @@
+"""What pays most for a subnet of glyphs, at equal training cost: quality, diversity, cost, latency.
+
+For a small, a middle and a large subnet, and every seed: the subnet as it is inherited from the
+supernet; fine-tuned; fine-tuned with the soft labels of the supernet's largest; imitating that
+stage by stage, from inherited and from random weights; and ensembles of three: dense ones, sparse
+tickets trained apart (DST) and in one run (EDST). Every run gets the multiply-accumulates of
+fine-tuning that subnet by its recipe (12 epochs), a parent's forward passes counted, as this
+machine computes them: dense. What they would be if zeros cost nothing stands beside it; two more
+rows, "zeros free", have the budget in that account, and so take longer.
+
+It takes hours, so it resumes: a finished run's row is appended to the CSV, an unfinished run goes
+on where it stopped. A run takes one thread: start it once for every core. Supernets are those of
+``training.py`` ("DεpS, 1/1.8"), trained where they are missing::
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/specialize.py [--minutes 60] [--summary] [--png FILE]
+
+Rows are judged on the 2,000 test images, corrupted in 25 ways too; epochs are chosen on the 1,500
+validation images. ``cpu_seconds`` is training with its evaluations, without the judging. Latency is
+measured when a run ends, in turns with a reference, which other programs still disturb; rows that a
+machine was too noisy for have none, and ``--latency`` measures them again.
+"""
+
+import argparse
+import contextlib
+import csv
+import fcntl
+import io
+import json
+import math
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from figures import commit
+from training import SPACE, STEPS_PER_EPOCH, deps
+
+from ofa_deploy._files import digest, exclusive
+from ofa_deploy.data import DataSplits, load_data
+from ofa_deploy.errors import BusyError, NoisyDeviceError
+from ofa_deploy.pareto import Candidate
+from ofa_deploy.profiling import reference_arch
+from ofa_deploy.space import Arch
+from ofa_deploy.specialize import (
+    Ensemble,
+    SpecializeConfig,
+    forecast_macs,
+    judge,
+    load_members,
+    measured_latency,
+    specialize,
+    specialize_recipe,
+)
+from ofa_deploy.supernet import save_subnet
+from ofa_deploy.train import Evaluator, standard_archs, train
+
+RESULTS = Path(__file__).parent / "results" / "specialize.csv"
+SUPERNET = "D-pS--1-1-8"  # as training.py names the folder
+PARENT = (SPACE, SPACE.largest)
+INHERITED = "inherited"
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "fine-tune": ("finetune", {}),
+    "fine-tune, distilled": ("distill", {}),
+    "wide-narrow, inherited": ("wide-narrow", {}),
+    "wide-narrow, random": ("wide-narrow", {"start": ("random",)}),
+    "dense ensemble of 3": ("finetune", {"members": 3}),
+    "DST 3": ("dst", {}),
+    "EDST 3": ("edst", {}),
+    "DST 3, zeros free": ("dst", {}),
+    "EDST 3, zeros free": ("edst", {}),
+}
+LAST = ("DST 3, zeros free", "EDST 3, zeros free")  # when all others are there
+_TRIES = 3
+
+
+def archs() -> dict[str, Arch]:
+    """The subnets, by size."""
+    return {
+        "small": SPACE.smallest,
+        "middle": reference_arch(SPACE),
+        "large": standard_archs(SPACE)["d3 e3"],
+    }
+
+
+def macs_of(config: SpecializeConfig, arch: Arch, *, zeros_free: bool = False) -> float:
+    """Expected multiply-accumulates of a run."""
+    parent = PARENT if config.needs_parent else None
+    phases = forecast_macs(config, SPACE, arch, STEPS_PER_EPOCH, parent)
+    return sum(each.macs.sparse if zeros_free else each.macs.dense for each in phases)
+
+
+@cache
+def budget(arch: Arch) -> float:
+    """What every run of a subnet may cost."""
+    return macs_of(specialize_recipe("finetune", "glyphs"), arch)
+
+
+@cache
+def at_budget(method: str, arch: Arch) -> SpecializeConfig:
+    """A method's recipe, stretched to the budget within a step or so."""
+    name, settings = METHODS[method]
+    low, high = 0.01, 10.0
+    for _ in range(30):
+        middle = math.sqrt(low * high)
+        config = specialize_recipe(name, "glyphs", scale=middle, threads=1, **settings)
+        if macs_of(config, arch, zeros_free=method in LAST) > budget(arch):
+            high = middle
+        else:
+            low = middle
+    return specialize_recipe(name, "glyphs", scale=low, threads=1, **settings)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one subnet of one supernet. What was not measured is NaN."""
+
+    method: str
+    seed: int
+    subnet: str
+    members: int
+    top1: float
+    nll: float
+    ece: float
+    brier: float
+    member_top1: float
+    disagreement: float
+    kl: float
+    top1_corrupted: float
+    top1_noise: float
+    top1_blur: float
+    top1_contrast: float
+    top1_brightness: float
+    top1_jpeg: float
+    macs: int
+    sparse_macs: int
+    params: int
+    living: int
+    dense_bytes: int
+    sparse_bytes: int
+    training_macs: int
+    training_sparse_macs: int
+    latency_member: float
+    latency_in_turn: float
+    latency_stacked: float
+    cpu_seconds: float
+    commit: str
+    settings: str
+
+    @classmethod
+    def parse(cls, values: dict[str, str]) -> "Row":
+        """From a line of the CSV."""
+        made: dict[str, Any] = {
+            field.name: field.type(values[field.name])  # type: ignore[operator]
+            for field in fields(cls)
+        }
+        return cls(**made)
+
+    @property
+    def latency(self) -> float:
+        """The lesser way to compute all members, in ms."""
+        return min(self.latency_in_turn, self.latency_stacked)
+
+
+COLUMNS = [field.name for field in fields(Row)]
+LATENCIES = ("latency_member", "latency_in_turn", "latency_stacked")
+
+
+def settings_of(method: str, arch: Arch) -> str:
+    """A name for what decides about a row, whatever the seed and the threads."""
+    known: dict[str, Any] = {"supernet": deps(1 / 1.8).model_dump(mode="json")}
+    if method != INHERITED:
+        known["config"] = at_budget(method, arch).model_dump(mode="json")
+    for config in known.values():
+        del config["seed"], config["threads"]
+    return digest(known)
+
+
+def finished() -> list[Row]:
+    """The rows there are."""
+    if not RESULTS.exists():
+        return []
+    with RESULTS.open(newline="") as file:
+        return [Row.parse(line) for line in csv.DictReader(file)]
+
+
+def keep(row: Row) -> None:
+    """Add a row, or put it in the place of the one of the same run; several may do so at once."""
+    with RESULTS.open("a+", newline="") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+        file.seek(0)
+        rows = [Row.parse(line) for line in csv.DictReader(file)]
+        same = {name: getattr(row, name) for name in ("method", "seed", "subnet", "settings")}
+        others = [each for each in rows if any(getattr(each, k) != v for k, v in same.items())]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([getattr(r, name) for name in COLUMNS] for r in [*others, row])
+        file.truncate(0)
+        file.write(text.getvalue())
+
+
+def source(supernets: Path, seed: int, name: str, data: DataSplits) -> Path:
+    """The subnet's file, cut from the seed's supernet; both made where they are missing."""
+    run = supernets / f"{SUPERNET}-{seed}"
+    config = deps(1 / 1.8).model_copy(update={"seed": seed, "threads": 1})
+    train(config, SPACE, data, run)
+    path = run / "subnets" / f"{name}.subnet.json"
+    if not path.exists():
+        evaluator = Evaluator.load(run, data, threads=1)
+        arch = archs()[name]
+        (top1,) = evaluator.validate([arch])
+        candidate = Candidate(arch, measured={"top1": top1})
+        record = evaluator.subnet_record(candidate.to_dict())
+        save_subnet(run / "subnets" / name, evaluator.cut(arch), record)
+    return path
+
+
+@contextlib.contextmanager
+def timed(folder: Path) -> Any:
+    """Count CPU seconds in a folder, over interruptions."""
+    kept = folder / "seconds.json"
+    before = json.loads(kept.read_text()) if kept.exists() else 0.0
+    started = time.process_time()
+    try:
+        yield lambda: before + time.process_time() - started
+    finally:
+        if folder.exists():
+            kept.write_text(json.dumps(before + time.process_time() - started))
+
+
+def run(method: str, seed: int, name: str, path: Path, data: DataSplits, folder: Path) -> Row:
+    """Train (or go on), judge."""
+    arch = archs()[name]
+    costs, spent, result = (0, 0), 0.0, path
+    if method != INHERITED:
+        config = at_budget(method, arch).model_copy(update={"seed": seed})
+        with timed(folder) as seconds:
+            record = specialize(path, config, data, folder)
+            spent = seconds()
+        assert record.result is not None
+        costs, result = (record.cost_macs, record.cost_sparse_macs), folder / record.result
+    ensemble = load_members(result)
+    judged = judge(ensemble, data.test).row()
+    return Row(
+        method=method,
+        seed=seed,
+        subnet=name,
+        **{key: value for key, value in judged.items() if key in COLUMNS},  # type: ignore[arg-type]
+        training_macs=costs[0],
+        training_sparse_macs=costs[1],
+        **latencies(ensemble),
+        cpu_seconds=round(spent, 1),
+        commit=commit(),
+        settings=settings_of(method, arch),
+    )
+
+
+def latencies(ensemble: Ensemble) -> dict[str, float]:
+    """Measured, or NaN where the machine would not stand still."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(NoisyDeviceError):
+            return measured_latency(ensemble)
+    return dict.fromkeys(LATENCIES, math.nan)
+
+
+def folder_of(runs: Path, method: str, seed: int, name: str) -> Path:
+    """Where a run lies."""
+    plain = "".join(c if c.isalnum() and c.isascii() else "-" for c in method)
+    return runs / f"{name}-{plain}-{seed}"
+
+
+def wanted(seeds: int) -> list[tuple[int, str, str]]:
+    """Every run: seed, subnet, method."""
+    first = [method for method in (INHERITED, *METHODS) if method not in LAST]
+    return [
+        (seed, name, method)
+        for methods in (first, LAST)
+        for seed in range(seeds)
+        for name in archs()
+        for method in methods
+    ]
+
+
+def is_there(seed: int, name: str, method: str) -> Row | None:
+    """The row of a run with today's settings."""
+    known = settings_of(method, archs()[name])
+    for row in finished():
+        if (row.seed, row.subnet, row.method, row.settings) == (seed, name, method, known):
+            return row
+    return None
+
+
+def train_missing(runs: Path, supernets: Path, seeds: int, minutes: float) -> None:
+    """Make the rows that are missing; several of these may work side by side."""
+    data = load_data("glyphs", size=32)
+    started = time.monotonic()
+    for seed, name, method in wanted(seeds):
+        if time.monotonic() - started > 60 * minutes:
+            return
+        folder = folder_of(runs, method, seed, name)
+        if is_there(seed, name, method):
+            continue
+        with contextlib.suppress(BusyError), exclusive(folder):
+            if is_there(seed, name, method):
+                continue
+            with exclusive_wait(supernets / f"{SUPERNET}-{seed}"):
+                path = source(supernets, seed, name, data)
+            row = run(method, seed, name, path, data, folder)
+            keep(row)
+            print(
+                f"seed {seed}, {name}, {method}: top-1 {row.top1:.2f}, NLL {row.nll:.3f}, ECE "
+                f"{row.ece:.3f}, corrupted {row.top1_corrupted:.2f}; {row.cpu_seconds:.0f} CPU s",
+                flush=True,
+            )
+
+
+@contextlib.contextmanager
+def exclusive_wait(folder: Path) -> Any:
+    """Hold a folder, waiting for whoever holds it: two processes need the same supernet."""
+    while True:
+        try:
+            with exclusive(folder):
+                yield
+                return
+        except BusyError:
+            time.sleep(5)
+
+
+def measure_again(runs: Path, supernets: Path, seeds: int) -> None:
+    """Measure the latency of rows that have none."""
+    data = load_data("glyphs", size=32)
+    for seed, name, method in wanted(seeds):
+        row = is_there(seed, name, method)
+        if row is None or not math.isnan(row.latency_member):
+            continue
+        path = source(supernets, seed, name, data)
+        if method != INHERITED:
+            folder = folder_of(runs, method, seed, name)
+            path = folder / json.loads((folder / "run.json").read_text())["result"]
+        keep(replace(row, **latencies(load_members(path))))
+
+
+# -- what is printed and drawn --------------------------------------------------------------
+
+SHOWN: dict[str, tuple[Callable[[Row], float], str]] = {
+    "top-1 %": (lambda row: row.top1, ".2f"),
+    "NLL": (lambda row: row.nll, ".3f"),
+    "ECE": (lambda row: row.ece, ".3f"),
+    "Brier": (lambda row: row.brier, ".3f"),
+    "corrupted %": (lambda row: row.top1_corrupted, ".2f"),
+    "member %": (lambda row: row.member_top1, ".2f"),
+    "disagree": (lambda row: row.disagreement, ".3f"),
+    "KL": (lambda row: row.kl, ".3f"),
+    "train GMACs": (lambda row: row.training_macs / 1e9, ".0f"),
+    "if sparse": (lambda row: row.training_sparse_macs / 1e9, ".0f"),
+    "MMACs": (lambda row: row.macs / 1e6, ".2f"),
+    "of living": (lambda row: row.sparse_macs / 1e6, ".2f"),
+    "kB": (lambda row: row.dense_bytes / 1e3, ".0f"),
+    "kB sparse": (lambda row: row.sparse_bytes / 1e3, ".0f"),
+    "ms in turn": (lambda row: row.latency_in_turn, ".3f"),
+    "ms stacked": (lambda row: row.latency_stacked, ".3f"),
+    "CPU s": (lambda row: row.cpu_seconds, ".0f"),
+}
+
+
+def of_today(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
+    """Rows of today's settings: subnet to method to seeds."""
+    found: dict[str, dict[str, list[Row]]] = {name: defaultdict(list) for name in archs()}
+    known = {
+        (name, method): settings_of(method, arch)
+        for name, arch in archs().items()
+        for method in (INHERITED, *METHODS)
+    }
+    for row in rows:
+        if known.get((row.subnet, row.method)) == row.settings:
+            found[row.subnet][row.method].append(row)
+    return found
+
+
+def summary(rows: Sequence[Row], png: Path | None) -> None:
+    """Print means over seeds (and half the range), and draw them if a file is named."""
+    found = of_today(rows)
+    for name, arch in archs().items():
+        print(f"\n{name}: {SPACE.cost(arch).macs / 1e6:.2f} MMACs, {budget(arch):.3g} to train")
+        width = max(map(len, METHODS))
+        print(f"{'method':<{width}}  seeds" + "".join(f"{title:>15}" for title in SHOWN))
+        for method in (INHERITED, *METHODS):
+            if of_method := found[name].get(method):
+                cells = [
+                    spread([value(row) for row in of_method], form)
+                    for value, form in SHOWN.values()
+                ]
+                shown = "".join(f"{cell:>15}" for cell in cells)
+                print(f"{method:<{width}}  {len(of_method):>5}{shown}")
+    if png is not None:
+        draw(found, png)
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Mean and half the range."""
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return "-"
+    half = (max(known) - min(known)) / 2
+    return f"{statistics.mean(known):{form}}" + (f" ± {half:{form}}" if half else "")
+
+
+def draw(found: dict[str, dict[str, list[Row]]], png: Path) -> None:
+    """Accuracy, likelihood, calibration and robustness by method; accuracy over latency."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(3, 2, figsize=(13, 13), layout="constrained")
+    order = [INHERITED, *METHODS]
+    colours = dict(zip(archs(), ("tab:blue", "tab:orange", "tab:green"), strict=True))
+    panels = ("top-1 %", "NLL", "ECE", "corrupted %")
+    for axis, title in zip(axes.flat, panels, strict=False):
+        value, _ = SHOWN[title]
+        for shift, (name, colour) in enumerate(colours.items()):
+            for place, method in enumerate(order):
+                points = [value(row) for row in found[name].get(method, [])]
+                if points:
+                    at = place + 0.2 * (shift - 1)
+                    axis.plot([at] * len(points), points, ".", color=colour, alpha=0.5)
+                    label = name if place == 0 else None
+                    axis.plot(at, statistics.mean(points), "_", color=colour, ms=14, label=label)
+        axis.set(title=title, xticks=range(len(order)))
+        axis.set_xticklabels(order, rotation=25, ha="right", fontsize=8)
+        axis.legend()
+    for axis, title, across in (
+        (axes[2, 0], "latency, ms (the lesser way)", lambda row: row.latency),
+        (axes[2, 1], "training, GMACs, if zeros were free", SHOWN["if sparse"][0]),
+    ):
+        for place, method in enumerate(order):
+            rows = [row for name in archs() for row in found[name].get(method, [])]
+            points = [(across(row), row.top1) for row in rows if not math.isnan(across(row))]
+            if points:
+                marker = "osv^D*PxXp"[place]
+                axis.plot(*zip(*points, strict=True), marker, label=method, alpha=0.7)
+        axis.set(xlabel=title, ylabel="test top-1, %")
+        axis.legend(fontsize=8)
+    figure.suptitle("glyphs, mbv3-nano-32: specialised at equal training cost")
+    figure.savefig(png, dpi=110)
+
+
+def plan() -> None:
+    """Print every run's settings and cost before a second of it is spent."""
+    for name, arch in archs().items():
+        for method in METHODS:
+            config = at_budget(method, arch)
+            lengths = {k: v for k, v in asdict_of(config).items() if k.endswith("epochs")}
+            both = (macs_of(config, arch, zeros_free=free) for free in (False, True))
+            shown = "{:.4g} MACs, {:.4g} if zeros were free".format(*both)
+            print(f"{name}, {method}: {shown}, {lengths}")
+
+
+def asdict_of(config: SpecializeConfig) -> dict[str, Any]:
+    """Its settings, lengths rounded for reading."""
+    return {
+        key: round(value, 3) if isinstance(value, float) else value
+        for key, value in config.model_dump().items()
+    }
+
+
+def main() -> None:
+    """Make what is missing, then summarise."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=1e9, help="start no run after so many")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark-specialize"))
+    parser.add_argument("--supernets", type=Path, default=Path("runs/benchmark-training"))
+    parser.add_argument("--plan", action="store_true", help="only print lengths and costs")
+    parser.add_argument("--latency", action="store_true", help="only measure what has no latency")
+    parser.add_argument("--summary", action="store_true", help="only summarise what is there")
+    parser.add_argument("--png", type=Path, help="also draw the summary there")
+    arguments = parser.parse_args()
+    if arguments.plan:
+        plan()
+        return
+    if arguments.latency:
+        measure_again(arguments.runs, arguments.supernets, arguments.seeds)
+    elif not arguments.summary:
+        train_missing(arguments.runs, arguments.supernets, arguments.seeds, arguments.minutes)
+    summary(finished(), arguments.png)
+
+
+if __name__ == "__main__":
+    main()

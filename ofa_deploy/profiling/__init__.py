@@ -1,7 +1,7 @@
 """Measuring graphs on a device, and building latency tables. Torch-free."""
 
 from ofa_deploy.profiling.choice import choose_networks
-from ofa_deploy.profiling.measure import REFERENCE, Subject, measure
+from ofa_deploy.profiling.measure import REFERENCE, measure
 from ofa_deploy.profiling.protocol import Protocol
 from ofa_deploy.profiling.sentinels import (
     Sentinel,
@@ -17,6 +17,7 @@ from ofa_deploy.profiling.space_table import (
     profile_space,
     reference_arch,
 )
+from ofa_deploy.profiling.subject import Subject
 
 __all__ = [
     "REFERENCE",

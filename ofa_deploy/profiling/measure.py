@@ -1,17 +1,15 @@
 """Measure graphs on this machine: worker processes, one after another, with a journal."""
 
-import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import onnx
 
 from ofa_deploy._files import Journal, digest
 from ofa_deploy._progress import SILENT, Progress
@@ -19,28 +17,14 @@ from ofa_deploy.errors import DeviceError, InputError, NoisyDeviceError
 from ofa_deploy.hardware import Measurement, processor_name
 from ofa_deploy.profiling.process import run_worker
 from ofa_deploy.profiling.protocol import Protocol
+from ofa_deploy.profiling.subject import Subject, write_models
 from ofa_deploy.runtimes import get_runtime
 
-__all__ = ["REFERENCE", "Subject", "measure"]
+__all__ = ["REFERENCE", "measure"]
 
 REFERENCE = "reference"
 _TOO_NOISY = 0.25  # median disagreement of the processes beyond which nothing is returned
-_MANY = 20  # graphs that may take long enough to build for somebody to wonder
-_CHUNK = 64  # subjects a process: bounds its memory and what a crash costs
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A graph to time.
-
-    Attributes:
-        shape: of its input.
-        calibration: batches for INT8; random ones of that shape if empty, good for timing only.
-    """
-
-    graph: onnx.ModelProto
-    shape: tuple[int, ...]
-    calibration: tuple[npt.NDArray[np.float32], ...] = ()
+_CHUNK = 128  # subjects a process: bounds its memory and what a crash costs
 
 
 def measure(
@@ -82,7 +66,7 @@ def measure(
         seconds = round(60 * minutes / (protocol.processes * count), 1)
         protocol = replace(protocol, seconds=seconds)
     with tempfile.TemporaryDirectory(prefix="ofa-deploy-") as folder:
-        models = _write_models(
+        models = write_models(
             {**subjects, REFERENCE: reference}, Path(folder), runtime, precision, progress
         )
         identity = {
@@ -143,6 +127,7 @@ class _Bench:
                 "protocol": asdict(self.protocol),
                 "core": _last_core() if self.threads == 1 else None,
                 "energy": energy,
+                "sent": time.monotonic(),
             }
         )
 
@@ -158,36 +143,6 @@ class _Memory:
 
     def clear(self) -> None:
         self.records.clear()
-
-
-def _write_models(
-    subjects: Mapping[str, Subject],
-    folder: Path,
-    runtime: str,
-    precision: str,
-    progress: Progress,
-) -> dict[str, dict[str, Any]]:
-    """Build every graph into a file; the hash is the graph's, since engines build no two alike."""
-    engine = get_runtime(runtime)
-    models = {}
-    bars = progress if len(subjects) > _MANY else SILENT
-    with bars.task(f"build {len(subjects)} {precision} graphs", len(subjects)) as task:
-        for position, (name, subject) in enumerate(subjects.items()):
-            path = folder / f"{position}.model"
-            path.write_bytes(engine.build(subject.graph, precision, _calibration(subject)))
-            models[name] = {
-                "path": str(path),
-                "shape": list(subject.shape),
-                "sha256": hashlib.sha256(subject.graph.SerializeToString()).hexdigest(),
-            }
-            task.advance()
-    return models
-
-
-def _calibration(subject: Subject) -> tuple[npt.NDArray[np.float32], ...]:
-    if subject.calibration:
-        return subject.calibration
-    return (np.random.default_rng(0).standard_normal(subject.shape).astype(np.float32),)
 
 
 def _last_core() -> int | None:

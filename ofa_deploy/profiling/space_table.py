@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,9 @@ from ofa_deploy.hardware import (
     processor_name,
 )
 from ofa_deploy.profiling.choice import choose_networks
-from ofa_deploy.profiling.measure import REFERENCE, Subject, measure
+from ofa_deploy.profiling.measure import REFERENCE, measure
 from ofa_deploy.profiling.protocol import Protocol
+from ofa_deploy.profiling.subject import Subject
 from ofa_deploy.runtimes import get_runtime
 from ofa_deploy.space import Arch, Block, SearchSpace
 
@@ -51,7 +53,7 @@ def network_subject(space: SearchSpace, arch: Arch, *, batch: int = 1) -> Subjec
 def blocks_subject(blocks: Sequence[Block], batch: int = 1) -> Subject:
     """Blocks that follow one another, with random weights, as something to time."""
     first = blocks[0]
-    return Subject(build_onnx(blocks), (batch, first.in_channels, first.size, first.size))
+    return Subject(partial(build_onnx, blocks), (batch, first.in_channels, first.size, first.size))
 
 
 def conditions_here(
@@ -117,7 +119,7 @@ def profile_space(
     networks = choose_networks(space, calibration, holdout, seed)
     blocks = {block.key: block for block in space.blocks()}
     subjects = {
-        _EMPTY: Subject(build_empty(), (batch, 1)),
+        _EMPTY: Subject(build_empty, (batch, 1)),
         **{key: blocks_subject((block,), batch) for key, block in blocks.items()},
         **{
             f"network {i}": network_subject(space, arch, batch=batch)

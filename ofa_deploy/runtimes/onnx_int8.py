@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnxruntime as ort
 from onnxruntime.quantization import CalibrationDataReader, QuantType, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
@@ -16,6 +17,8 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from ofa_deploy.runtimes.base import ByteMath, Floats, check_calibration
 
 __all__ = ["Quantizer"]
+
+_WARNING, _ERROR = 2, 3  # of ONNX Runtime's log
 
 
 class Quantizer:
@@ -100,11 +103,13 @@ def _ranges(model: onnx.ModelProto, calibration: Sequence[Floats], operators: li
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Without the quantiser's advice."""
+    """Without the quantiser's advice, and what ONNX Runtime says of the graph that it tries."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)
+    ort.set_default_logger_severity(_ERROR)
     try:
         yield
     finally:
+        ort.set_default_logger_severity(_WARNING)  # its default: there is no way to ask
         root.setLevel(level)

@@ -1,5 +1,6 @@
 """Measured latency of a subnet, and of an ensemble: members in turn, and in one batch of groups."""
 
+from functools import partial
 from pathlib import Path
 
 from ofa_deploy._progress import SILENT, Progress
@@ -39,13 +40,14 @@ def measured_latency(
         NoisyDeviceError: if the machine does not stand still.
     """
     shape = (batch, 3, ensemble.arch.resolution, ensemble.arch.resolution)
-    graphs = {"latency_member": build_onnx(ensemble.blocks, ensemble.weights()[0])}
+    first = partial(build_onnx, ensemble.blocks, ensemble.weights()[0])
+    subjects = {"latency_member": Subject(first, shape)}
     if len(ensemble.subnets) > 1:
-        graphs["latency_in_turn"] = ensemble.onnx()
-        graphs["latency_stacked"] = ensemble.onnx(stacked=True)
+        subjects["latency_in_turn"] = Subject(ensemble.onnx, shape)
+        subjects["latency_stacked"] = Subject(partial(ensemble.onnx, stacked=True), shape)
     space = ensemble.record.search_space
     taken = measure(
-        {name: Subject(graph, shape) for name, graph in graphs.items()},
+        subjects,
         network_subject(space, reference_arch(space), batch=batch),
         runtime=runtime,
         threads=threads,
@@ -55,4 +57,4 @@ def measured_latency(
         label="measure latency",
     )
     names = ("latency_member", "latency_in_turn", "latency_stacked")
-    return {name: taken[name if name in graphs else names[0]].ms for name in names}
+    return {name: taken[name if name in subjects else names[0]].ms for name in names}

@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,8 @@ def graphs(tiny_space: SearchSpace) -> dict[str, onnx.ModelProto]:
 @pytest.fixture(scope="module")
 def subjects(graphs: dict[str, onnx.ModelProto]) -> dict[str, Subject]:
     return {
-        "small": Subject(graphs["small"], (1, 3, 12, 12)),
-        "large": Subject(graphs["large"], (1, 3, 16, 16)),
+        "small": Subject(lambda: graphs["small"], (1, 3, 12, 12)),
+        "large": Subject(lambda: graphs["large"], (1, 3, 16, 16)),
     }
 
 
@@ -121,7 +122,7 @@ def test_real_workers_measure_every_subject_once(
 def test_crash_of_a_real_worker_is_told_in_one_line(
     subjects: dict[str, Subject], graphs: dict[str, onnx.ModelProto], workers: Workers
 ) -> None:
-    wrong = Subject(graphs["large"], (1, 5, 16, 16))
+    wrong = Subject(lambda: graphs["large"], (1, 5, 16, 16))
     with pytest.raises(DeviceError, match=r"measuring process failed \(exit 1\):\s+\S") as error:
         measure({"wrong": wrong}, subjects["small"], protocol=QUICK)
     assert "\n" not in str(error.value)
@@ -190,8 +191,8 @@ def test_other_weights_are_measured_anew(
 ) -> None:
     workers.script = HONEST + ANSWER
     for text in ("one", "other"):
-        graph = build_onnx(tiny_space.lower(tiny_space.largest), metadata={"weights": text})
-        subject = Subject(graph, (1, 3, 16, 16))
+        blocks = tiny_space.lower(tiny_space.largest)
+        subject = Subject(partial(build_onnx, blocks, metadata={"weights": text}), (1, 3, 16, 16))
         measure({"net": subject}, reference, protocol=QUICK, journal=tmp_path)
     assert workers.started == 2 * QUICK.processes
 
@@ -247,7 +248,7 @@ def test_many_subjects_are_spread_over_processes(
     subjects: dict[str, Subject], reference: Subject, workers: Workers
 ) -> None:
     workers.script = HONEST + ANSWER
-    many = {f"net {i}": subjects["large"] for i in range(100)}
+    many = {f"net {i}": subjects["large"] for i in range(200)}
     taken = measure(many, reference, protocol=QUICK)
     assert set(taken) == {*many, REFERENCE}
     assert workers.started > QUICK.processes
@@ -260,7 +261,7 @@ def test_minutes_are_shared_out_to_processes(
     workers.script = (
         HONEST + f"open({str(seen)!r}, 'a').write(str(job['protocol']['seconds']) + ' ')\n" + ANSWER
     )
-    many = {f"net {i}": subjects["large"] for i in range(100)}
+    many = {f"net {i}": subjects["large"] for i in range(200)}
     measure(many, reference, protocol=QUICK, minutes=2)
     assert seen.read_text().split() == ["30.0"] * workers.started
     assert workers.started == 2 * QUICK.processes

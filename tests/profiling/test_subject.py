@@ -1,0 +1,79 @@
+"""Files of what is timed, built here or in other processes."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from ofa_deploy._progress import SILENT
+from ofa_deploy.errors import DeviceError
+from ofa_deploy.graph import build_onnx
+from ofa_deploy.profiling import Subject, subject
+from ofa_deploy.profiling.subject import write_models
+from ofa_deploy.runtimes import get_runtime
+from ofa_deploy.space import SearchSpace
+
+
+@pytest.fixture
+def subjects(tiny_space: SearchSpace) -> dict[str, Subject]:
+    return {
+        f"{name} {seed}": Subject(
+            partial(build_onnx, tiny_space.lower(arch), metadata={"seed": str(seed)}),
+            (1, 3, arch.resolution, arch.resolution),
+        )
+        for name, arch in (("small", tiny_space.smallest), ("large", tiny_space.largest))
+        for seed in range(4)
+    }
+
+
+def test_other_processes_build_the_same(
+    subjects: dict[str, Subject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    here = write_models(subjects, tmp_path / "here", "onnxruntime", "int8", SILENT)
+    monkeypatch.setattr(subject, "_MANY", 2)
+    there = write_models(subjects, tmp_path, "onnxruntime", "int8", SILENT)
+    assert [*here] == [*there] == [*subjects]
+    assert len({model["path"] for model in there.values()}) == len(subjects)
+    for name, model in there.items():
+        assert model["sha256"] == here[name]["sha256"]
+        size = subjects[name].shape
+        images = np.random.default_rng(0).standard_normal(size).astype(np.float32)
+        logits = [
+            get_runtime("onnxruntime").load(Path(each["path"]).read_bytes()).run(images)
+            for each in (model, here[name])
+        ]
+        np.testing.assert_array_equal(*logits)
+    assert len({model["sha256"] for model in there.values()}) == len(subjects)
+
+
+def test_graphs_are_made_one_at_a_time(subjects: dict[str, Subject], tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def make(name: str) -> onnx.ModelProto:
+        assert len(list(tmp_path.iterdir())) == len(made)
+        made.append(name)
+        return subjects[name].graph
+
+    watched = {name: Subject(partial(make, name), each.shape) for name, each in subjects.items()}
+    write_models(watched, tmp_path, "onnxruntime", "fp32", SILENT)
+    assert made == list(subjects)
+
+
+def test_builder_that_dies_is_said_to_have_died(
+    subjects: dict[str, Subject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "_MANY", 2)
+    monkeypatch.setattr(subject, "_Job", _Dies)
+    with pytest.raises(DeviceError, match="a process that builds graphs died"):
+        write_models(subjects, tmp_path, "onnxruntime", "int8", SILENT)
+
+
+class _Dies:
+    def __init__(self, *_: object) -> None: ...
+
+    def run(self) -> None:
+        os._exit(1)

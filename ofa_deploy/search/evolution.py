@@ -27,9 +27,8 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 _TO_COME_NEAR = 20  # generations to find the nearest network when none can be feasible
-_ALONG = 4  # points along the front for every three climbs to its end
-_ROUNDS_ALONG = 2
 _STARTS = 5
+_ABOVE = 1.15  # a climb also starts from what costs so much more than its limit
 
 
 def search(
@@ -43,7 +42,7 @@ def search(
     seed: int = 0,
     population: int = 200,
     generations: int | None = None,
-    climbs: int = 3,
+    climbs: int | None = None,
 ) -> ParetoFront:
     """Find the networks worth choosing under the constraints.
 
@@ -54,12 +53,13 @@ def search(
         constraints: such as ``"latency <= 8 ms"`` or ``"resolution in 160,192"``; where a model has
             an interval, its unfavourable end must keep the limit. A latency of no named device
             holds on all of them.
-        objectives: metric to ``"max"`` or ``"min"``; top-1 against latency when not given.
+        objectives: metric to ``"max"`` or ``"min"``, all of whose front is wanted. When not given,
+            the most accurate network is, and of top-1 against latency what is met on the way.
         seed: the same seed gives the same answer.
         population, generations: of the evolution; 15 generations for two objectives, and 60 for
             more, if not given.
-        climbs: towards the most accurate network, each from a start of its own; about as
-            many shorter ones lead to points all along the front.
+        climbs: towards the most accurate network, each from a start of its own; 3 if not given.
+            Of a wanted front 6, and as many passes along it.
 
     Returns:
         The front, all of it predicted to meet the constraints. ``front.best("top1")`` is the most
@@ -71,6 +71,8 @@ def search(
     """
     if generations is None:
         generations = 15 if objectives is None or len(objectives) <= 2 else 60
+    if climbs is None:
+        climbs = 3 if objectives is None else 6
     if population < 4 or generations < 1 or climbs < 0:
         raise InputError(
             "expected a population of at least 4, 1 generation, and no negative climbs"
@@ -87,7 +89,7 @@ def search(
     archive = _Archive(problem)
     try:
         problem.check_reachable()
-        _climb(problem, archive, rng, climbs)
+        _climb(problem, archive, rng, climbs, _ON_THE_WAY if objectives is None else _WHOLE)
     except InfeasibleError:
         generations = min(generations, _TO_COME_NEAR)
     first = _first_generation(problem.domain, archive.front, rng, population)
@@ -101,19 +103,48 @@ def search(
     return ParetoFront.of(problem.candidates(archive.front), problem.objectives)
 
 
-def _climb(problem: Problem, archive: "_Archive", rng: np.random.Generator, climbs: int) -> None:
-    """Climb to the budget some times, then once to each of some points along the front."""
+@dataclass(frozen=True)
+class _Along:
+    """How a front is gone along.
+
+    Attributes:
+        points: a pass.
+        rounds: of the climb at each.
+        climbs: to the front's end for each pass.
+    """
+
+    points: int
+    rounds: int
+    climbs: int
+
+
+_ON_THE_WAY = _Along(points=4, rounds=2, climbs=3)
+_WHOLE = _Along(points=24, rounds=1, climbs=1)
+
+
+def _climb(
+    problem: Problem, archive: "_Archive", rng: np.random.Generator, climbs: int, along: _Along
+) -> None:
+    """Climb to the budget some times, then go along the front and climb a little everywhere.
+
+    Accuracy models have many local optima. What was found at one budget is carried to the next,
+    upwards and downwards in turn.
+    """
     price = Price.of(problem)
     if price is None:
         return
     climber = Climber(problem, price, archive.judged)
     for _ in range(climbs):
         climber.climb(price.limit, rng)
-    points = _ALONG * climbs // 3 if "min" in problem.objectives.values() else 0
-    for share in np.linspace(0, 1, points + 2)[1:-1]:
-        limit = price.least + share * (price.limit - price.least)
-        start = archive.most_accurate(price.model.predict(archive.front) <= limit)
-        climber.climb(limit, rng, rounds=_ROUNDS_ALONG, start=start)
+    if "min" not in problem.objectives.values():
+        return
+    limits = np.geomspace(max(price.least, 1e-12), price.limit, along.points + 2)[1:-1]
+    for number in range(climbs // along.climbs):
+        for limit in limits[:: -1 if number % 2 else 1]:
+            spent = price.model.predict(archive.front)
+            starts = [archive.most_accurate(spent <= share * limit) for share in (1, _ABOVE)]
+            start = np.concatenate(starts)
+            climber.climb(limit, rng, rounds=along.rounds, start=start if len(start) else None)
 
 
 def _first_generation(
@@ -181,11 +212,10 @@ class _Archive:
     def _top1(self) -> int:
         return list(self.problem.objectives).index("top1")
 
-    def most_accurate(self, among: npt.NDArray[np.bool_]) -> Population | None:
-        """The most accurate few of some of the front; None if there are none."""
-        rows = self.front[among]
+    def most_accurate(self, among: npt.NDArray[np.bool_]) -> Population:
+        """The most accurate few of some of the front."""
         order = np.argsort(self._costs[among, self._top1], kind="stable")[:_STARTS]
-        return rows[order] if len(rows) else None
+        return self.front[among][order]
 
     def add(self, rows: Population, costs: Floats) -> None:
         """Merge feasible rows into the front."""

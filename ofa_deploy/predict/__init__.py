@@ -2,6 +2,7 @@
 
 from ofa_deploy.predict.accuracy import AccuracyModel, load_accuracy_model
 from ofa_deploy.predict.calibration import energy_model, latency_model
+from ofa_deploy.predict.choose import choose_subnets
 from ofa_deploy.predict.few_shot import fit_latency
 from ofa_deploy.predict.gaussian_process import fit_accuracy, refit_accuracy
 from ofa_deploy.predict.latency import HoldoutError, LatencyModel
@@ -12,6 +13,7 @@ __all__ = [
     "AccuracyModel",
     "HoldoutError",
     "LatencyModel",
+    "choose_subnets",
     "energy_model",
     "fit_accuracy",
     "fit_latency",

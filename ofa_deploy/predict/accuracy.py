@@ -17,7 +17,7 @@ from onnx import helper
 
 from ofa_deploy._files import read_bytes, write_bytes
 from ofa_deploy.cost import as_population
-from ofa_deploy.errors import FileFormatError, MismatchError
+from ofa_deploy.errors import FileFormatError, InputError, MismatchError
 from ofa_deploy.space import Arch, Population, SearchSpace, choices_within
 
 __all__ = ["COVERAGE", "AccuracyModel", "accuracy_facts", "load_accuracy_model"]
@@ -40,12 +40,13 @@ class AccuracyModel:
             error, and with it the three above, is unknown and 0.
         source: where it is from, if from elsewhere.
         measured: what it was fitted on: rows and their top-1 in percent; nothing if from elsewhere.
+        fitted_space: the space whose rows those are; ``space`` itself unless put ``onto`` another.
     """
 
     def __init__(self, model: onnx.ModelProto, space: SearchSpace) -> None:
         import onnxruntime as ort
 
-        self.space = space
+        self.space = self.fitted_space = space
         self._choices: tuple[npt.NDArray[np.int8], ...] | None = None
         facts = _facts(model)
         if facts["fingerprint"] != space.fingerprint:
@@ -180,7 +181,7 @@ def load_accuracy_model(path: Path | str, space: SearchSpace | None = None) -> A
         return AccuracyModel(model, found if space is None else space)
     except MismatchError:
         raise
-    except (DecodeError, KeyError, ValueError, FileFormatError) as error:
+    except (DecodeError, KeyError, ValueError, InputError) as error:
         raise FileFormatError(f"{path}: not an accuracy model ({error})") from None
     except Exception as error:  # onnxruntime's own exceptions share no public base
         raise FileFormatError(f"{path}: damaged accuracy model ({type(error).__name__})") from None

@@ -31,6 +31,7 @@ class Candidate:
         intervals: (low, high) around a prediction.
         measured: what was observed.
         budget: the constraints that it was searched under, as text.
+        target: what to export it to, where that is not ONNX in float32.
     """
 
     arch: Arch
@@ -38,6 +39,7 @@ class Candidate:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     measured: Mapping[str, float] = field(default_factory=dict)
     budget: str = ""
+    target: str = ""
 
     def value(self, metric: str) -> float:
         """The measured value of ``metric``, or the predicted one where it was not measured.
@@ -62,6 +64,7 @@ class Candidate:
             "intervals": {name: list(pair) for name, pair in self.intervals.items()},
             "measured": dict(self.measured),
             "budget": self.budget,
+            **({"target": self.target} if self.target else {}),
         }
 
     @classmethod
@@ -81,6 +84,7 @@ class Candidate:
                 },
                 measured=_metrics(value["measured"]),
                 budget=str(value["budget"]),
+                target=str(value.get("target", "")),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise FileFormatError(f"not a candidate: {error!r}") from None

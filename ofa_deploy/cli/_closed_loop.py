@@ -1,12 +1,13 @@
 """Search, prove on this device, and keep the subnet that stands: shared by two commands."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ofa_deploy._progress import Progress
 from ofa_deploy.cli.tables_check import profile_anew
 from ofa_deploy.errors import MismatchError, NoisyDeviceError
-from ofa_deploy.export import DeviceExaminer
+from ofa_deploy.export import DeviceExaminer, export_target
 from ofa_deploy.hardware import LatencyTable
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.predict import AccuracyModel, LatencyModel, latency_model, refit_accuracy
@@ -23,7 +24,7 @@ from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import save_subnet
 from ofa_deploy.train import Evaluator
 
-__all__ = ["as_of_now", "check_here", "prove"]
+__all__ = ["as_of_now", "check_here", "keep", "prove"]
 
 PROTOCOL = Protocol()
 
@@ -77,12 +78,11 @@ def prove(
     models: Models,
     constraints: Sequence[Constraint | GeneConstraint],
     seed: int,
-    name: str,
     progress: Progress,
     *,
     learn: bool = True,
-) -> tuple[Verified, Path]:
-    """The most accurate subnet measured to meet the constraints, and its file.
+) -> Verified:
+    """The most accurate subnet measured to meet the constraints.
 
     Args:
         learn: take what was measured back into the models and search again until the answer stands.
@@ -106,12 +106,17 @@ def prove(
         learn=_learner(models, table) if learn else None,
         seed=seed,
     )
-    path = save_subnet(
+    target = export_target(table.conditions.runtime, table.conditions.precision)
+    return replace(found, best=replace(found.best, target=target))
+
+
+def keep(evaluator: Evaluator, best: Candidate, name: str) -> Path:
+    """Write a subnet that stands; its file."""
+    return save_subnet(
         evaluator.run / "subnets" / name,
-        evaluator.cut(found.best.arch),
-        evaluator.subnet_record(found.best.to_dict()),
+        evaluator.cut(best.arch),
+        evaluator.subnet_record(best.to_dict()),
     )
-    return found, path
 
 
 def _learner(models: Models, table: LatencyTable) -> Learner:

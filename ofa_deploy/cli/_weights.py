@@ -104,7 +104,7 @@ def _check_run(
 def learn_accuracy(
     run: Path, seed: int, progress: "Progress", *, subnets: int = _SUBNETS, data: str | None = None
 ) -> "AccuracyModel":
-    """Evaluate random subnets of a run and keep them and an accuracy model there.
+    """Evaluate subnets of a run and keep them and an accuracy model there.
 
     Args:
         data: where the run's images are now, if not where they were.
@@ -115,6 +115,7 @@ def learn_accuracy(
     with exclusive(run):
         evaluator = load_evaluator(run, progress, data=data)
         model, archs, top1 = accuracy_model(evaluator, subnets, seed, progress)
-        write_evaluations(run, evaluator.record.search_space, archs, top1)
+        csv = run / "evaluations.csv"
+        write_evaluations(csv, evaluator.record.search_space, archs, top1)
         model.save(run / "accuracy.onnx")
     return model

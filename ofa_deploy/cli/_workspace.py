@@ -10,12 +10,14 @@ from ofa_deploy.space import Arch, SearchSpace, get_space
 
 if TYPE_CHECKING:
     from ofa_deploy.data import DataSplits
+    from ofa_deploy.export import AsShipped
     from ofa_deploy.hardware import LatencyTable
     from ofa_deploy.predict import AccuracyModel
     from ofa_deploy.train import Evaluator, Ranks
 
 _BUSY = 0.15
 _LARGEST = 4096
+_FIRST, _STEP = 15, 10  # subnets evaluated before the first accuracy model, and between two
 
 __all__ = [
     "accuracy_model",
@@ -136,29 +138,39 @@ def table_path(table: "LatencyTable", out: Path | None) -> Path:
 
 
 def accuracy_model(
-    evaluator: "Evaluator", subnets: int, seed: int, progress: Progress
+    evaluator: "Evaluator | AsShipped", subnets: int, seed: int, progress: Progress
 ) -> "tuple[AccuracyModel, list[Arch], list[float]]":
     """Fit an accuracy model on so many subnets of a run, evaluating those not known yet.
+
+    The first are chosen from the space alone; the others, some at a time, where the model that has
+    learned from those before is least certain. Several processes choose all from the space, so that
+    they cannot disagree.
 
     Returns:
         The model, the subnets it learned from, and their top-1 in percent.
     """
     import numpy as np
 
-    from ofa_deploy.predict import fit_accuracy
+    from ofa_deploy.predict import choose_subnets, fit_accuracy
 
     space = evaluator.record.search_space
-    rng = np.random.default_rng([seed, 0xACC])
-    drawn = [space.smallest, space.largest, *space.decode(space.sample(rng, 4 * subnets))]
-    archs = list(dict.fromkeys(drawn))[:subnets]
+    at_once = subnets if evaluator.ranks.count > 1 else min(subnets, _FIRST)
+    archs = choose_subnets(space, at_once, rng=np.random.default_rng([seed, 0xACC]))
     top1 = evaluator.validate(archs, progress=progress)
-    return fit_accuracy(space, archs, top1), archs, top1
+    model = fit_accuracy(space, archs, top1)
+    while len(archs) < subnets:
+        rng = np.random.default_rng([seed, 0xACC, len(archs)])
+        chosen = choose_subnets(model, min(_STEP, subnets - len(archs)), rng=rng)
+        archs += chosen
+        top1 += evaluator.validate(chosen, progress=progress)
+        model = fit_accuracy(space, archs, top1)
+    return model, archs, top1
 
 
 def write_evaluations(
-    run: Path, space: SearchSpace, archs: Sequence[Arch], top1: Sequence[float]
+    path: Path, space: SearchSpace, archs: Sequence[Arch], top1: Sequence[float]
 ) -> tuple[Path, list[dict[str, object]]]:
-    """Write ``RUN/evaluations.csv``: a row a subnet, what it is, what it costs, how good it is."""
+    """Write a CSV with a row a subnet: what it is, what it costs, how good it is."""
     from ofa_deploy._files import write_text
     from ofa_deploy.cli._output import csv_text
 
@@ -171,4 +183,4 @@ def write_evaluations(
         }
         costs = {"macs": cost.macs, "params": cost.params, "top1": value}
         rows.append({"resolution": arch.resolution, **lists, **costs})
-    return write_text(run / "evaluations.csv", csv_text(rows)), rows
+    return write_text(path, csv_text(rows)), rows

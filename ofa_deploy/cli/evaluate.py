@@ -23,7 +23,13 @@ __all__ = ["evaluate"]
 @guarded
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A finished training run.")],
-    subnets: Annotated[int, typer.Option(min=9, help="How many random subnets.")] = 40,
+    subnets: Annotated[int, typer.Option(min=9, help="How many subnets.")] = 40,
+    precision: Annotated[
+        str, typer.Option(help="fp32, or int8: as --runtime computes them then.")
+    ] = "fp32",
+    runtime: Annotated[
+        str, typer.Option(help="For int8: onnxruntime or openvino.")
+    ] = "onnxruntime",
     data: Annotated[
         str | None, typer.Option(help="Where the run's images are now, if they have moved.")
     ] = None,
@@ -34,29 +40,38 @@ def evaluate(
     output: FormatOption = OutputFormat.table,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure random subnets and fit an accuracy model.
+    """Measure subnets and fit an accuracy model.
 
-    They are judged on the validation split. Each subnet gets BN statistics of its own first.
+    The first subnets are spread over the space, the others are chosen where the model is least
+    certain. They are judged on the validation split; each gets BN statistics of its own first.
     Finished ones are kept, so that an interrupted evaluation goes on, and one for more subnets
-    only adds the rest. Writes evaluations.csv into the run folder, and accuracy.onnx, a model with
+    adds the rest. Writes evaluations.csv into the run folder, and accuracy.onnx, a model with
     its leave-one-out error, which ofa-deploy search needs. Several processes share the work:
     torchrun --nproc-per-node 4 -m ofa_deploy -- evaluate RUN.
+
+    With --precision int8 every subnet is quantised as export does and judged as the runtime
+    computes it; search then takes INT8 latency tables of that runtime too.
     """
     from contextlib import nullcontext
 
     from ofa_deploy._files import exclusive
     from ofa_deploy.cli._workspace import accuracy_model, load_evaluator, write_evaluations
+    from ofa_deploy.export import AsShipped, kept_as
     from ofa_deploy.train import RunFile, joined
 
+    _check(runtime, precision)
     RunFile.load(run)  # before the lock, which would make the folder
     with joined() as ranks, exclusive(run) if ranks.first else nullcontext():
         bars = progress(quiet or not ranks.first)
         evaluator = load_evaluator(run, bars, ranks, data=data, threads=threads)
-        model, archs, top1 = accuracy_model(evaluator, subnets, seed, bars)
+        shipped = AsShipped(evaluator, runtime, precision)
+        model, archs, top1 = accuracy_model(shipped, subnets, seed, bars)
         if not ranks.first:
             return
-        path = model.save(run / "accuracy.onnx")
-        table, rows = write_evaluations(run, evaluator.record.search_space, archs, top1)
+        kept = kept_as(runtime, precision)
+        path = model.save(run / f"accuracy{kept}.onnx")
+        csv = run / f"evaluations{kept}.csv"
+        table, rows = write_evaluations(csv, evaluator.record.search_space, archs, top1)
     shown = [
         {"arch": str(arch), "macs": row["macs"], "top1": row["top1"]}
         for arch, row in zip(archs, rows, strict=True)
@@ -65,4 +80,17 @@ def evaluate(
     say(str(model), quiet=quiet)
     wrote(table, quiet=quiet)
     wrote(path, quiet=quiet)
-    next_steps(f"ofa-deploy profile --run {run}", quiet=quiet)
+    how = "" if precision == "fp32" else f" --runtime {runtime} --precision {precision}"
+    next_steps(f"ofa-deploy profile --run {run}{how}", quiet=quiet)
+
+
+def _check(runtime: str, precision: str) -> None:
+    """See that there is such a precision; float32 is PyTorch's, and so of every runtime."""
+    from ofa_deploy.errors import UnknownNameError
+
+    for kind, name, known in (
+        ("precision", precision, ("fp32", "int8")),
+        ("runtime", runtime, ("onnxruntime", "openvino")),
+    ):
+        if name not in known:
+            raise UnknownNameError(kind, name, known)

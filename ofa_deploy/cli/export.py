@@ -1,11 +1,22 @@
-"""``ofa-deploy export``: a subnet as files that run, checked before they leave."""
+"""``ofa-deploy export``: subnets as files that run, checked before they leave."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ofa_deploy.cli._output import QuietOption, guarded, next_steps, progress, say, wrote
+from ofa_deploy.cli._output import (
+    FormatOption,
+    OutputFormat,
+    QuietOption,
+    emit,
+    guarded,
+    next_steps,
+    progress,
+    say,
+    wrote,
+)
 from ofa_deploy.cli._weights import (
     DataOption,
     ResolutionsOption,
@@ -16,15 +27,23 @@ from ofa_deploy.cli._weights import (
 
 if TYPE_CHECKING:
     from ofa_deploy._progress import Progress
+    from ofa_deploy.data import DataSplits
+    from ofa_deploy.export import ExportJob, Manifest
+    from ofa_deploy.runtimes.trt.settings import EngineSettings
 
 __all__ = ["export"]
 
 
 @guarded
 def export(
-    out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
-    subnet: Annotated[
-        Path | None, typer.Argument(help="NAME.subnet.json, as search writes it.")
+    out: Annotated[
+        Path, typer.Option(help="Folder of the bundle; of several subnets, one in it for each.")
+    ],
+    subnets: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="NAME.subnet.json, as search writes it; one or more.", metavar="SUBNET"
+        ),
     ] = None,
     arch: Annotated[
         str | None,
@@ -38,55 +57,222 @@ def export(
     space: SpaceOption = None,
     data: DataOption = None,
     resolutions: ResolutionsOption = None,
-    target: Annotated[str, typer.Option(help="What to export to: onnx.")] = "onnx",
+    target: Annotated[
+        str,
+        typer.Option(
+            help="What to export to, by commas: onnx, onnx-fp16, ort-int8, openvino, "
+            "openvino-fp16, openvino-int8, torch-export, tensorrt, tensorrt-fp16, tensorrt-int8, "
+            "tensorrt-rtx, tensorrt-rtx-fp16, tensorrt-rtx-int8."
+        ),
+    ] = "onnx",
+    preprocessing: Annotated[
+        str,
+        typer.Option(
+            help="What the files do themselves: none; normalise (they take uint8 pixels of their "
+            "size); resize (of any size). TensorRT's and torch-export's never do."
+        ),
+    ] = "none",
+    batch: Annotated[
+        int | None, typer.Option(help="A fixed batch size; any when not given.")
+    ] = None,
+    int8_for: Annotated[
+        str,
+        typer.Option(help="Processor whose 8-bit arithmetic INT8 suits: here, x86, x86-vnni, arm."),
+    ] = "here",
+    calibration_images: Annotated[
+        int, typer.Option(help="Training images that INT8 learns its ranges from.")
+    ] = 256,
+    sensitivity: Annotated[
+        bool, typer.Option(help="Find blocks that INT8 should leave in float32.")
+    ] = True,
+    allowed_loss: Annotated[
+        float, typer.Option(help="Points of top-1 that a file may lose before it is marked.")
+    ] = 1.0,
+    test_images: Annotated[
+        int | None, typer.Option(help="Compare on so many test images at most.")
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option(help="Time the files in turns, where there are several.")
+    ] = True,
+    threads: Annotated[int, typer.Option(help="Threads of each timed inference.")] = 1,
+    compute_capabilities: Annotated[
+        str | None, typer.Option(help="Of GPUs, for tensorrt-rtx, such as 8.6,8.9,12.0.")
+    ] = None,
+    engine_batches: Annotated[
+        str | None,
+        typer.Option(help="Least, best and greatest batch of TensorRT engines, such as 1,1,32."),
+    ] = None,
+    hardware: Annotated[
+        str,
+        typer.Option(help="GPUs that run a TensorRT engine: none, ampere+, sameComputeCapability."),
+    ] = "none",
+    version_compatible: Annotated[
+        bool, typer.Option(help="Let later TensorRT run the engine.")
+    ] = False,
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="File that keeps what TensorRT timed.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that build several subnets.")] = 1,
+    force: Annotated[
+        bool, typer.Option(help="Export a subnet whose BN was never recalibrated.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing bundle.")] = False,
+    output: FormatOption = OutputFormat.table,
     quiet: QuietOption = False,
 ) -> None:
-    """Export a subnet as a checked ONNX bundle.
+    """Export subnets as checked bundles.
 
-    A folder with the model and a manifest: hashes, labels, preprocessing, provenance. The
-    bundle is written only if the model gives the PyTorch subnet's logits (to 1e-4) and the same
-    top-1 on the test set.
+    A folder with the files, a manifest (hashes, labels, preprocessing, provenance, what was
+    checked) and a model card. Each file that can run here is compared with the PyTorch subnet on
+    the test set, logits and top-1, and timed in turns with ONNX Runtime in float32. A bundle
+    appears whole or not at all; INT8 that is too slow or loses too much is marked.
 
     Without a search, name a network: --run RUN --arch FILE, where FILE holds an arch or a config
     as once-for-all writes it ({"ks": [...], "e": [...], "d": [...], "r": 224}). Published weights
     come with --weights FILE --space NAME --data DIR. The subnet is recalibrated and kept in
     RUN/subnets.
     """
-    from ofa_deploy.cli._workspace import run_data
-    from ofa_deploy.data import full_name
-    from ofa_deploy.errors import InputError, MismatchError, UnknownNameError
-    from ofa_deploy.export import check_out, export_subnet
-    from ofa_deploy.supernet import load_subnet
+    from ofa_deploy.errors import InputError
+    from ofa_deploy.export import ExportOptions, check_out, export_many, get_target
 
-    if target != "onnx":
-        raise UnknownNameError("target", target, ["onnx"])
-    if (subnet is None) == (arch is None) or (arch is None) != (run is None):
+    names = tuple(name.strip() for name in target.split(","))
+    for name in names:
+        get_target(name)
+    if (not subnets) == (arch is None) or (arch is None) != (run is None):
         raise InputError("expected either a SUBNET file, or --run RUN with --arch FILE")
-    check_out(out, overwrite=overwrite)
+    options = ExportOptions(
+        targets=names,
+        batch=batch,
+        preprocessing=preprocessing,
+        processor=int8_for,
+        calibration_images=calibration_images,
+        sensitivity=sensitivity,
+        allowed_loss=allowed_loss,
+        test_images=test_images,
+        measure=measure,
+        threads=threads,
+        force=force,
+        engine=_engine(engine_batches, hardware, version_compatible),
+        capabilities=_split(compute_capabilities),
+        timing_cache=timing_cache,
+    )
     bars = progress(quiet)
     if run is not None and arch is not None:
+        check_out(out, overwrite=overwrite)
         adopt_weights(weights, space, data, resolutions, run, bars)
-        subnet = _cut(run, arch, bars, data)
-        wrote(subnet, quiet=quiet)
-    assert subnet is not None
-    _, record = load_subnet(subnet)
-    name = record.data if data is None else full_name(data)
-    images = run_data(name, record.data_options, record.search_space, bars)
-    if images.digest != record.data_digest:
-        raise MismatchError(
-            f"{subnet}: made with {record.data} as it was ({record.data_digest}); the images of "
-            f"{name} are others ({images.digest})"
-        )
-    manifest = export_subnet(subnet, out, images.test, overwrite=overwrite)
-    gate = manifest.gate
-    say(
-        f"checked on {gate.images:,} test images: top-1 {gate.top1:.2f} % (PyTorch "
-        f"{gate.subnet_top1:.2f} %), logits within {gate.max_difference:.1e}",
+        subnets = [_cut(run, arch, bars, data)]
+        wrote(subnets[0], quiet=quiet)
+    assert subnets
+    planned = _jobs(subnets, out, overwrite=overwrite)
+    images = _images(subnets, data, bars)
+    manifests = export_many(
+        planned,
+        images.test,
+        calibration=images.calibration(2 * calibration_images),
+        options=options,
+        overwrite=overwrite,
+        workers=jobs,
+        progress=bars,
+    )
+    _report(planned, manifests, output, quiet=quiet)
+    first = planned[0].out
+    next_steps(
+        f"ofa-deploy show {subnets[0]}",
+        f"ofa-deploy bench {first}",
+        f"ofa-deploy run {first} IMAGE",
         quiet=quiet,
     )
-    wrote(out, quiet=quiet)
-    next_steps(f"ofa-deploy show {subnet}", quiet=quiet)
+
+
+def _split(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",")) if text else ()
+
+
+def _engine(batches: str | None, hardware: str, version_compatible: bool) -> "EngineSettings":
+    from ofa_deploy.errors import InputError
+    from ofa_deploy.runtimes.trt.settings import EngineSettings
+
+    settings = EngineSettings(hardware=hardware, version_compatible=version_compatible)
+    if batches is None:
+        return settings
+    try:
+        least, best, greatest = map(int, batches.split(","))
+    except ValueError:
+        raise InputError(
+            f"--engine-batches: expected three numbers such as 1,1,32, found {batches!r}"
+        ) from None
+    return EngineSettings(
+        batches=(least, best, greatest), hardware=hardware, version_compatible=version_compatible
+    )
+
+
+def _jobs(subnets: Sequence[Path], out: Path, *, overwrite: bool) -> "list[ExportJob]":
+    """A folder a subnet: ``out`` itself if there is one, else one in it by the subnet's name."""
+    from ofa_deploy.errors import InputError
+    from ofa_deploy.export import ExportJob, check_out
+
+    if len(subnets) == 1:
+        planned = [ExportJob(subnets[0], out)]
+    else:
+        names = [path.name.removesuffix(".subnet.json") for path in subnets]
+        if len(set(names)) < len(names):
+            raise InputError(f"expected subnets of different names, found {', '.join(names)}")
+        planned = [ExportJob(path, out / name) for path, name in zip(subnets, names, strict=True)]
+    for job in planned:
+        check_out(job.out, overwrite=overwrite)
+    return planned
+
+
+def _images(subnets: Sequence[Path], data: str | None, bars: "Progress") -> "DataSplits":
+    """The data that all the subnets were made with."""
+    from ofa_deploy.cli._workspace import run_data
+    from ofa_deploy.data import full_name
+    from ofa_deploy.errors import MismatchError
+    from ofa_deploy.supernet import load_subnet
+
+    records = [load_subnet(path)[1] for path in subnets]
+    first = records[0]
+    name = first.data if data is None else full_name(data)
+    images = run_data(name, first.data_options, first.search_space, bars)
+    for path, record in zip(subnets, records, strict=True):
+        if record.data_digest != images.digest:
+            raise MismatchError(
+                f"{path}: made with {record.data} as it was ({record.data_digest}); the images of "
+                f"{name} are others ({images.digest})"
+            )
+    return images
+
+
+def _report(
+    planned: "Sequence[ExportJob]",
+    manifests: "Sequence[Manifest]",
+    output: OutputFormat,
+    *,
+    quiet: bool,
+) -> None:
+    rows: list[dict[str, object]] = []
+    for job, manifest in zip(planned, manifests, strict=True):
+        for name, each in manifest.targets.items():
+            accuracy, latency = each.accuracy, each.latency
+            rows.append(
+                {
+                    "bundle": job.out.name,
+                    "target": name,
+                    "bytes": each.bytes,
+                    "top1": accuracy.top1 if accuracy else None,
+                    "loss": accuracy.loss if accuracy else None,
+                    "sqnr_db": accuracy.sqnr_db if accuracy else None,
+                    "ms": latency.ms if latency else None,
+                    "vs_onnx": latency.ratio if latency else None,
+                    "status": "best" if name == manifest.best else each.status,
+                }
+            )
+    emit(rows, output)
+    for job, manifest in zip(planned, manifests, strict=True):
+        for name, each in manifest.targets.items():
+            for reason in each.reasons:
+                say(f"{job.out.name}, {name}: {each.status}: {reason}", quiet=quiet)
+        wrote(job.out, quiet=quiet)
 
 
 def _cut(run: Path, arch: str, bars: "Progress", data: str | None) -> Path:

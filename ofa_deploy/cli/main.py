@@ -7,6 +7,7 @@ import typer
 
 from ofa_deploy import __version__
 from ofa_deploy.cli.adapt import adapt
+from ofa_deploy.cli.bench import bench
 from ofa_deploy.cli.compare import compare
 from ofa_deploy.cli.devices import devices
 from ofa_deploy.cli.evaluate import evaluate
@@ -16,6 +17,7 @@ from ofa_deploy.cli.predictors import app as predictors_app
 from ofa_deploy.cli.predictors import predictors
 from ofa_deploy.cli.profile import profile
 from ofa_deploy.cli.quickstart import quickstart
+from ofa_deploy.cli.run import run
 from ofa_deploy.cli.search import search
 from ofa_deploy.cli.show import show
 from ofa_deploy.cli.spaces import spaces
@@ -23,6 +25,7 @@ from ofa_deploy.cli.specialize import specialize
 from ofa_deploy.cli.tables import app as tables_app
 from ofa_deploy.cli.tables import tables
 from ofa_deploy.cli.train import train
+from ofa_deploy.cli.verify import verify
 
 __all__ = ["COMMANDS", "app", "main"]
 
@@ -37,6 +40,9 @@ COMMANDS = (
     search,
     specialize,
     export,
+    verify,
+    run,
+    bench,
     compare,
     show,
     spaces,

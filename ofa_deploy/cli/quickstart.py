@@ -179,7 +179,7 @@ class _Quickstart:
     ) -> "tuple[list[Path], list[Candidate], list[float]]":
         import numpy as np
 
-        from ofa_deploy.cli._closed_loop import prove
+        from ofa_deploy.cli._closed_loop import keep, prove
         from ofa_deploy.search import models_of, parse_constraint
 
         models = models_of(accuracy, [table])
@@ -189,10 +189,8 @@ class _Quickstart:
         examined: list[Candidate] = []
         for name, budget in zip(self.names(), budgets, strict=True):
             asked = [parse_constraint(f"latency <= {budget} ms")]
-            found, path = prove(
-                evaluator, table, models, asked, self.seed, name, self.bars, learn=False
-            )
-            subnets.append(path)
+            found = prove(evaluator, table, models, asked, self.seed, self.bars, learn=False)
+            subnets.append(keep(evaluator, found.best, name))
             examined += found.examined
         return subnets, examined, budgets
 

@@ -1,6 +1,84 @@
-"""Bundles: files that run on the target, checked before they leave."""
+"""Bundles: files that run on the target, checked before they leave.
 
-from ofa_deploy.export.bundle import Gate, Manifest, check_out, export_subnet, subnet_graph
-from ofa_deploy.export.examiner import DeviceExaminer
+::
 
-__all__ = ["DeviceExaminer", "Gate", "Manifest", "check_out", "export_subnet", "subnet_graph"]
+    options.py, source.py      what to export, and what every target is built from
+    target.py, builders.py     a target: source → files → what an engine loads
+    targets.py                 their names
+    sensitivity.py             which layers INT8 leaves in float32
+    gate.py                    what files give, against what the PyTorch subnet gives
+    timing.py, load.py         how long they take, in turns with one of them; a load beside
+    classify.py                from an image to its classes, as a bundle's user writes it
+    probe.py                   the same on a few made-up images, for other machines
+    manifest.py, card.py       what is written about them
+    bundle.py                  one subnet, or many, to bundles
+    verify.py                  a bundle, read with suspicion, and its gate again
+    bench.py                   how fast it is on this machine, alone and as deployed
+
+Names are imported on first use: processes that only run files never load torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ofa_deploy.export.as_shipped import AsShipped, export_target, kept_as
+    from ofa_deploy.export.bench import Bench, BenchOptions, Timed, bench_bundle
+    from ofa_deploy.export.bundle import (
+        ExportJob,
+        check_out,
+        export_many,
+        export_subnet,
+        subnet_graph,
+    )
+    from ofa_deploy.export.examiner import DeviceExaminer
+    from ofa_deploy.export.manifest import Accuracy, Latency, Manifest, TargetRecord, load_manifest
+    from ofa_deploy.export.options import ExportOptions
+    from ofa_deploy.export.targets import TARGETS, get_target
+    from ofa_deploy.export.verify import Bundle, Rerun
+
+__all__ = [
+    "TARGETS",
+    "Accuracy",
+    "AsShipped",
+    "Bench",
+    "BenchOptions",
+    "Bundle",
+    "DeviceExaminer",
+    "ExportJob",
+    "ExportOptions",
+    "Latency",
+    "Manifest",
+    "Rerun",
+    "TargetRecord",
+    "Timed",
+    "bench_bundle",
+    "check_out",
+    "export_many",
+    "export_subnet",
+    "export_target",
+    "get_target",
+    "kept_as",
+    "load_manifest",
+    "subnet_graph",
+]
+
+_HOMES = {
+    "as_shipped": ("AsShipped", "export_target", "kept_as"),
+    "bench": ("Bench", "BenchOptions", "Timed", "bench_bundle"),
+    "bundle": ("ExportJob", "check_out", "export_many", "export_subnet", "subnet_graph"),
+    "examiner": ("DeviceExaminer",),
+    "manifest": ("Accuracy", "Latency", "Manifest", "TargetRecord", "load_manifest"),
+    "options": ("ExportOptions",),
+    "targets": ("TARGETS", "get_target"),
+    "verify": ("Bundle", "Rerun"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,72 +1,59 @@
-"""From a subnet to a bundle that has proved itself.
+"""From subnets to bundles that have proved themselves.
 
-A bundle is a folder with the model, ``manifest.json`` (hashes, labels, preprocessing, provenance,
-metrics) and nothing that is not named there. It is written only if the model gives the PyTorch
-subnet's logits and the same top-1.
+A bundle is a folder with the files of its targets, ``manifest.json`` (hashes, labels,
+preprocessing, provenance, what was checked), a model card and nothing else. It is filled beside its
+place and moved there when every target has passed the gate: it appears whole or not at all.
 """
 
+import multiprocessing
+import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import NoReturn
 
-import numpy as np
-import onnx
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
-from ofa_deploy._files import sha256_file, write_bytes, write_model
-from ofa_deploy.data import MEAN, STD, Images
-from ofa_deploy.errors import DeviceError, GateError, InputError
-from ofa_deploy.graph import OPSET, build_onnx
-from ofa_deploy.runtimes import Session, get_runtime
-from ofa_deploy.supernet import Subnet, SubnetFile, batches, folded_weights, load_subnet
+from ofa_deploy._files import sha256_file, write_model, write_text
+from ofa_deploy._progress import SILENT, Progress
+from ofa_deploy.data import Images
+from ofa_deploy.errors import (
+    DeviceError,
+    FileFormatError,
+    GateError,
+    InputError,
+    MismatchError,
+    MissingDependencyError,
+    OfaDeployError,
+    StorageError,
+)
+from ofa_deploy.export.card import CARD, model_card
+from ofa_deploy.export.draft import Draft, draft
+from ofa_deploy.export.gate import choose_best, judge
+from ofa_deploy.export.manifest import MANIFEST, Manifest, TargetRecord
+from ofa_deploy.export.options import ExportOptions
+from ofa_deploy.export.source import subnet_graph
+from ofa_deploy.export.targets import get_target
+from ofa_deploy.export.timing import REFERENCE, time_files
 
-__all__ = ["Gate", "Manifest", "check_out", "export_subnet", "subnet_graph"]
-
-TOLERANCE = 1e-4
-_MODEL = "model.onnx"
+__all__ = ["ExportJob", "check_out", "export_many", "export_subnet", "subnet_graph"]
 
 
-class Gate(BaseModel):
-    """What was checked before the bundle was written.
+@dataclass(frozen=True)
+class ExportJob:
+    """One subnet to export.
 
     Attributes:
-        max_difference: greatest difference of a logit from PyTorch's, relative to the greatest
-            logit of the test set.
-        top1, subnet_top1: on the test set, of the model and of the PyTorch subnet, in percent.
-        images: test images.
+        subnet: ``NAME.subnet.json``.
+        out: the bundle's folder.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    runtime: str
-    runtime_version: str
-    tolerance: float
-    max_difference: float
-    top1: float
-    subnet_top1: float
-    images: int
-
-
-class Manifest(BaseModel):
-    """``manifest.json`` of a bundle."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    schema_: Literal["bundle/1"] = Field("bundle/1", alias="schema")
-    target: Literal["onnx"] = "onnx"
-    files: dict[str, str]
-    space: dict[str, Any]
-    subnet: dict[str, Any]
-    supernet_sha256: str
-    labels: tuple[str, ...]
-    preprocessing: dict[str, Any]
-    opset: int = OPSET
-    versions: dict[str, str]
-    gate: Gate
+    subnet: Path
+    out: Path
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
@@ -79,128 +66,201 @@ def check_out(out: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise InputError(f"{out} exists; name another folder or pass --overwrite")
-    if not (out / "manifest.json").is_file():
+    if not (out / MANIFEST).is_file():
         raise InputError(f"{out} is not a bundle and is not overwritten; name another folder")
 
 
-def subnet_graph(subnet: Subnet, record: SubnetFile) -> onnx.ModelProto:
-    """The ONNX graph of a subnet: the one that is measured, and the one that ships."""
-    arch = record.network.arch
-    metadata = {
-        "arch": str(arch),
-        "space": record.search_space.name,
-        "supernet_sha256": record.supernet_sha256,
-        "labels": "\n".join(record.classes),
-    }
-    blocks = record.search_space.lower(arch)
-    return build_onnx(blocks, folded_weights(subnet), metadata=metadata)
-
-
-@dataclass(frozen=True)
-class _Compared:
-    max_difference: float
-    model_right: int
-    subnet_right: int
-
-
-def export_subnet(path: Path, out: Path, test: Images, *, overwrite: bool = False) -> Manifest:
-    """Export ``NAME.subnet.json`` as an ONNX bundle.
+def export_subnet(
+    path: Path,
+    out: Path,
+    test: Images,
+    *,
+    calibration: Images | None = None,
+    options: ExportOptions | None = None,
+    overwrite: bool = False,
+) -> Manifest:
+    """Export ``NAME.subnet.json`` as a bundle.
 
     Args:
         out: the bundle's folder; it appears whole or not at all.
         test: the images that the gate compares on.
+        calibration: images of the training split, in an order of no meaning, for INT8. The
+            sensitivity of blocks is measured on those beyond ``options.calibration_images``.
 
     Raises:
-        InputError: if ``out`` exists, or the subnet was never recalibrated.
-        GateError: if the model's logits or top-1 are not the subnet's.
+        InputError: if ``out`` exists, the subnet was never recalibrated, or INT8 lacks images.
+        MissingDependencyError: if an engine that is needed to build is not installed.
+        GateError: if a file does not do what the subnet does.
     """
-    check_out(out, overwrite=overwrite)
-    subnet, record = load_subnet(path)
-    if not record.calibration:
-        raise InputError(f"{path}: its BN was never recalibrated; cut it with ofa-deploy search")
-    graph = subnet_graph(subnet, record)
-    onnx.checker.check_model(graph, full_check=True)
-    runtime = get_runtime("onnxruntime")
-    artefact = runtime.build(graph)
-    gate = _gate(runtime.load(artefact, threads=2), runtime.version, subnet, record, test)
-    return _write(out, artefact, record, gate)
-
-
-def _gate(
-    session: Session, runtime_version: str, subnet: Subnet, record: SubnetFile, test: Images
-) -> Gate:
-    compared = _compare(session, subnet, test, record.network.arch.resolution)
-    gate = Gate(
-        runtime="onnxruntime",
-        runtime_version=runtime_version,
-        tolerance=TOLERANCE,
-        max_difference=compared.max_difference,
-        top1=100 * compared.model_right / len(test),
-        subnet_top1=100 * compared.subnet_right / len(test),
-        images=len(test),
+    job = ExportJob(path, out)
+    (manifest,) = export_many(
+        [job], test, calibration=calibration, options=options, overwrite=overwrite
     )
-    if gate.max_difference > TOLERANCE:
-        raise GateError(
-            f"the ONNX model's logits differ from the subnet's by {gate.max_difference:.2g} "
-            f"(relative), more than {TOLERANCE:g}; no bundle was written"
-        )
-    if compared.model_right != compared.subnet_right:
-        raise GateError(
-            f"the ONNX model's top-1 on the test set is {gate.top1:.2f} %, the subnet's "
-            f"{gate.subnet_top1:.2f} %; no bundle was written"
-        )
-    return gate
-
-
-@torch.no_grad()
-def _compare(session: Session, subnet: Subnet, test: Images, resolution: int) -> _Compared:
-    difference, scale = 0.0, 0.0
-    right = np.zeros(2, int)
-    start = 0
-    for batch in batches(test, resolution):
-        expected = subnet(batch).numpy()
-        found = session.run(np.ascontiguousarray(batch.numpy()))
-        if found.shape != expected.shape:
-            raise DeviceError(f"expected logits {expected.shape}, the runtime gave {found.shape}")
-        if not np.isfinite(found).all():
-            raise GateError("the ONNX model gives NaN or infinite logits; no bundle was written")
-        difference = max(difference, float(np.abs(found - expected).max()))
-        scale = max(scale, float(np.abs(expected).max()))
-        labels = test.labels[start : start + len(expected)]
-        right += [(found.argmax(1) == labels).sum(), (expected.argmax(1) == labels).sum()]
-        start += len(expected)
-    return _Compared(difference / max(scale, 1e-30), int(right[0]), int(right[1]))
-
-
-def _write(out: Path, artefact: bytes, record: SubnetFile, gate: Gate) -> Manifest:
-    """Fill a folder beside ``out``, then move it there."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-        folder = Path(temporary) / out.name
-        write_bytes(folder / _MODEL, artefact)
-        manifest = Manifest(
-            files={_MODEL: sha256_file(folder / _MODEL)},
-            space=record.space,
-            subnet=_with_test(record.candidate, gate),
-            supernet_sha256=record.supernet_sha256,
-            labels=record.classes,
-            preprocessing={
-                "size": record.network.arch.resolution,
-                "layout": "NCHW, RGB",
-                "scale": "pixel / 255",
-                "mean": list(MEAN),
-                "std": list(STD),
-            },
-            versions={name: version(name) for name in ("onnx", "onnxruntime", "torch")},
-            gate=gate,
-        )
-        write_model(folder / "manifest.json", manifest)
-        if out.exists():
-            out.replace(Path(temporary) / "previous")  # goes with the temporary folder
-        folder.replace(out)
     return manifest
 
 
-def _with_test(candidate: Mapping[str, Any], gate: Gate) -> dict[str, Any]:
-    """The candidate with its test accuracy, which is only ever reported."""
-    return {**candidate, "measured": {**candidate["measured"], "test_top1": gate.top1}}
+def export_many(
+    jobs: Sequence[ExportJob],
+    test: Images,
+    *,
+    calibration: Images | None = None,
+    options: ExportOptions | None = None,
+    overwrite: bool = False,
+    workers: int = 1,
+    progress: Progress = SILENT,
+) -> list[Manifest]:
+    """Export several subnets, building in parallel; timing takes one after another.
+
+    Args:
+        test, calibration, options: as for ``export_subnet``; the same for all.
+        workers: processes that build and check; this one alone if 1.
+
+    Returns:
+        A manifest a job, in their order.
+
+    Raises:
+        InputError: if two jobs have one folder.
+        OfaDeployError: as ``export_subnet``, naming the subnet, once all others are done: their
+            bundles stay.
+    """
+    options = options or ExportOptions()
+    for name in options.targets:
+        get_target(name)
+    outs = [job.out.absolute() for job in jobs]
+    if len(set(outs)) < len(outs):
+        raise InputError("expected a folder a subnet, found one folder for several")
+    for job in jobs:
+        check_out(job.out, overwrite=overwrite)
+    shared = (test, calibration, options)
+    manifests: dict[int, Manifest] = {}
+    failed: dict[int, OfaDeployError] = {}
+    with ExitStack() as stack, progress.task(f"export {len(jobs)} subnets", len(jobs)) as task:
+        stages = [stack.enter_context(_stage(job.out)) for job in jobs]
+        pairs = [(job.subnet, stage) for job, stage in zip(jobs, stages, strict=True)]
+        for index, made in _drafts(pairs, shared, workers):
+            try:
+                if isinstance(made, OfaDeployError):
+                    raise made
+                manifests[index] = _finish(made, stages[index], options, side=test.size)
+                _move(stages[index], jobs[index].out)
+            except OfaDeployError as error:
+                failed[index] = error
+            task.advance(note=jobs[index].out.name)
+    if failed:
+        _raise(jobs, failed)
+    return [manifests[index] for index in range(len(jobs))]
+
+
+def _raise(jobs: Sequence[ExportJob], failed: Mapping[int, OfaDeployError]) -> NoReturn:
+    first = min(failed)
+    error = failed[first]
+    if len(jobs) > 1:
+        path = str(jobs[first].subnet)
+        whose = "" if path in str(error) else f"{path}: "
+        others = f" ({len(failed)} of {len(jobs)} were not exported)" if len(failed) > 1 else ""
+        error.args = (f"{whose}{error}{others}",)
+    raise error
+
+
+@contextmanager
+def _stage(out: Path) -> Iterator[Path]:
+    """A folder beside ``out`` with ``bundle``, to be filled, and ``work``; gone afterwards."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as name:
+        stage = Path(name)
+        for part in ("bundle", "work"):
+            (stage / part).mkdir()
+        yield stage
+
+
+def _move(stage: Path, out: Path) -> None:
+    if out.exists():
+        out.replace(stage / "previous")  # goes with the stage
+    (stage / "bundle").replace(out)
+
+
+_Shared = tuple[Images, Images | None, ExportOptions]
+_KINDS: tuple[type[OfaDeployError], ...] = (
+    FileFormatError,
+    MismatchError,
+    InputError,
+    MissingDependencyError,
+    StorageError,
+    GateError,
+    DeviceError,
+    OfaDeployError,
+)
+
+
+def _drafts(
+    pairs: Sequence[tuple[Path, Path]], shared: _Shared, workers: int
+) -> Iterator[tuple[int, Draft | OfaDeployError]]:
+    """Drafts as they are finished, or why there is none, each with its place."""
+    if workers == 1 or len(pairs) == 1:
+        for index, (subnet, stage) in enumerate(pairs):
+            yield index, _draft_or_error(subnet, stage, shared)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would inherit torch's locks
+    count = min(workers, len(pairs))
+    threads = max(1, (os.cpu_count() or 1) // count)
+    with ProcessPoolExecutor(count, context, _begin, (shared, threads)) as pool:
+        try:
+            running = {pool.submit(_draft, *pair): i for i, pair in enumerate(pairs)}
+            for done in as_completed(running):
+                yield running[done], done.result()
+        except BrokenProcessPool as error:
+            raise DeviceError(f"a process that exports died: {error}") from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_shared: _Shared | None = None  # of a worker process, set once
+
+
+def _begin(shared: _Shared, threads: int) -> None:
+    global _shared
+    _shared = shared
+    torch.set_num_threads(threads)
+
+
+def _draft(subnet: Path, stage: Path) -> Draft | OfaDeployError:
+    """In a worker process: errors go back as kinds that are made of a message alone."""
+    assert _shared is not None, "_begin ran first"
+    made = _draft_or_error(subnet, stage, _shared)
+    if isinstance(made, Draft):
+        return made
+    return next(kind for kind in _KINDS if isinstance(made, kind))(str(made))
+
+
+def _draft_or_error(subnet: Path, stage: Path, shared: _Shared) -> Draft | OfaDeployError:
+    try:
+        return draft(subnet, stage, *shared)
+    except OfaDeployError as error:
+        return error
+
+
+def _finish(made: Draft, stage: Path, options: ExportOptions, *, side: int) -> Manifest:
+    """Time the files, judge them, and write the card and the manifest."""
+    folder = stage / "bundle"
+    files = made.timed(side)
+    timed = [name for name in made.manifest.targets if name in files]
+    latencies = {}
+    if options.measure and (len(timed) > 1 or timed not in ([], [REFERENCE])):
+        twins = {name: twin for name in files if (twin := get_target(name).twin)}
+        latencies = time_files(files, twins, threads=options.threads)
+    records: dict[str, TargetRecord] = {}
+    for name, record in made.manifest.targets.items():
+        if record.accuracy is None:
+            records[name] = record
+            continue
+        latency = latencies.get(name)
+        status, reasons = judge(record.precision, record.accuracy, latency, options.allowed_loss)
+        changes = {"latency": latency, "status": status, "reasons": reasons}
+        records[name] = record.model_copy(update=changes)
+    manifest = made.manifest.model_copy(
+        update={"targets": records, "best": choose_best(records)},
+    )
+    card = write_text(folder / CARD, model_card(manifest))
+    manifest = manifest.model_copy(update={"files": manifest.files | {CARD: sha256_file(card)}})
+    write_model(folder / MANIFEST, manifest)
+    return manifest

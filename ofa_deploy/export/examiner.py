@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ofa_deploy._progress import SILENT, Progress
-from ofa_deploy.export.bundle import subnet_graph
+from ofa_deploy.export.as_shipped import AsShipped
 from ofa_deploy.hardware import Conditions
-from ofa_deploy.pareto import Candidate
 from ofa_deploy.profiling import (
     REFERENCE,
     Protocol,
-    Subject,
     measure,
     network_subject,
     reference_arch,
@@ -45,11 +43,12 @@ class DeviceExaminer:
         """Per network: ``top1`` on the validation split, ``latency`` and its percentiles in ms."""
         if not archs:
             return []
-        accuracies = self.evaluator.validate(archs, progress=self.progress)
+        shipped = self.shipped
+        accuracies = shipped.validate(archs, progress=self.progress)
         space = self.evaluator.record.search_space
         batch = self.conditions.batch
         taken = measure(
-            {str(arch): self.subject(arch) for arch in archs},
+            {str(arch): shipped.subject(arch, batch=batch) for arch in archs},
             network_subject(space, reference_arch(space), batch=batch),
             runtime=self.conditions.runtime,
             precision=self.conditions.precision,
@@ -70,6 +69,11 @@ class DeviceExaminer:
             for arch, top1 in zip(archs, accuracies, strict=True)
         ]
 
+    @property
+    def shipped(self) -> AsShipped:
+        """The subnets in the engine and precision of the table."""
+        return AsShipped(self.evaluator, self.conditions.runtime, self.conditions.precision)
+
     def _compare_clocks(self, now: float) -> None:
         """Say so if this machine runs at another speed than when the table was made."""
         change = now / self.reference_ms - 1
@@ -78,10 +82,3 @@ class DeviceExaminer:
                 f"warning: the reference network takes {change:+.0%} of its time in the table; the "
                 "machine has changed speed, and predictions are off by as much"
             )
-
-    def subject(self, arch: Arch) -> Subject:
-        """The graph of a network as it would ship, to be timed."""
-        record = self.evaluator.subnet_record(Candidate(arch).to_dict())
-        graph = subnet_graph(self.evaluator.cut(arch), record)
-        size = arch.resolution
-        return Subject(lambda: graph, (self.conditions.batch, 3, size, size))

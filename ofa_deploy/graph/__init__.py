@@ -10,14 +10,19 @@ from ofa_deploy.graph.builder import (
     random_weights,
     weight_shapes,
 )
+from ofa_deploy.graph.preprocess import PIXELS, PREPROCESSING, after, preprocessing
 
 __all__ = [
     "INPUT",
     "OPSET",
     "OUTPUT",
+    "PIXELS",
+    "PREPROCESSING",
     "BlockWeights",
+    "after",
     "build_empty",
     "build_onnx",
+    "preprocessing",
     "random_weights",
     "weight_shapes",
 ]

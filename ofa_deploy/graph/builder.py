@@ -18,6 +18,7 @@ from ofa_deploy.space import Block
 
 __all__ = [
     "INPUT",
+    "IR_VERSION",
     "OPSET",
     "OUTPUT",
     "BlockWeights",
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 OPSET = 17
-_IR_VERSION = 9
+IR_VERSION = 9
 INPUT, OUTPUT = "images", "logits"
 
 BlockWeights = dict[str, npt.NDArray[np.float32]]
@@ -142,7 +143,7 @@ def _model(
     return helper.make_model(
         helper.make_graph(nodes, "ofa_deploy", [source], [target], initializers),
         opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=_IR_VERSION,
+        ir_version=IR_VERSION,
         producer_name="ofa_deploy",
     )
 

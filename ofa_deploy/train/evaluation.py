@@ -63,17 +63,21 @@ class Evaluator:
         calibration = self.data.calibration(self.record.config.calibration)
         return cut(self.net, arch, calibration, sharing=self.ranks)
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides about an accuracy: finished evaluations hold as long as it is the same."""
+        return {
+            "weights": self.record.weights_sha256,
+            "data": self.record.data_digest,
+            "calibration": self.record.config.calibration,
+        }
+
     def validate(self, archs: Sequence[Arch], *, progress: Progress = SILENT) -> list[float]:
         """Top-1 of each subnet on the validation split, in percent.
 
         Each subnet is evaluated once, however often it is asked for.
         """
-        identity = {
-            "weights": self.record.weights_sha256,
-            "data": self.record.data_digest,
-            "calibration": self.record.config.calibration,
-        }
-        journal = self._journal(identity)
+        journal = self._journal(self.identity)
         known = {Arch.from_dict(r["arch"]): float(r["top1"]) for r in journal.records}
         wanted = list(dict.fromkeys(archs))
         done = sum(arch in known for arch in wanted)

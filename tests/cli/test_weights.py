@@ -134,7 +134,7 @@ def test_published_weights_are_searched_and_exported(
     exported = cli("export", *given, "--run", "run", "--arch", "largest", "--out", "bundle")
     assert exported.code == 0, exported.stderr
     manifest = json.loads(Path("bundle/manifest.json").read_text())
-    assert manifest["gate"]["max_difference"] <= 1e-4
+    assert manifest["targets"]["onnx"]["accuracy"]["max_difference"] <= 1e-4
     assert manifest["subnet"]["arch"]["depths"] == [2]
     Path("net.json").write_text(json.dumps({"d": [1], "ks": [5, 3], "e": [2, 3]}))
     again = cli("export", "--run", "run", "--arch", "net.json", "--out", "other")

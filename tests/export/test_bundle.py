@@ -1,4 +1,4 @@
-"""Bundles: what is in them, and the gate that they pass first."""
+"""Bundles of one target: what is in them, what is refused, and that they appear whole or not."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -12,20 +12,34 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from ofa_deploy._files import read_model, sha256_file
+from ofa_deploy._files import sha256_file
 from ofa_deploy.data import MEAN, STD, DataSplits, ImageSet
-from ofa_deploy.errors import DeviceError, FileFormatError, GateError, InputError
-from ofa_deploy.export import DeviceExaminer, Manifest, export_subnet
+from ofa_deploy.errors import (
+    DeviceError,
+    FileFormatError,
+    GateError,
+    InputError,
+    MismatchError,
+    UnknownNameError,
+)
+from ofa_deploy.export import (
+    DeviceExaminer,
+    ExportOptions,
+    export_subnet,
+    get_target,
+    load_manifest,
+)
 from ofa_deploy.graph import OPSET
 from ofa_deploy.hardware import Conditions, Measurement
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.profiling import REFERENCE, Protocol, Subject, reference_arch
-from ofa_deploy.runtimes import get_runtime
 from ofa_deploy.space import Arch, SearchSpace
 from ofa_deploy.supernet import Supernet, batches, cut
 
 bundle_module: Any = importlib.import_module("ofa_deploy.export.bundle")
 examiner_module: Any = importlib.import_module("ofa_deploy.export.examiner")
+
+FILES = {"model.onnx", "manifest.json", "README.md", "probe.safetensors"}
 
 Lie = Callable[[np.ndarray], np.ndarray]
 
@@ -53,19 +67,24 @@ def test_bundle_holds_what_the_manifest_names(saved: Any, out: Path) -> None:
     assert {path.name for path in out.parent.iterdir()} == {"best"}
     for name, sha256 in manifest.files.items():
         assert sha256_file(out / name) == sha256
-    assert read_model(out / "manifest.json", Manifest, schema="bundle/1") == manifest
+    assert load_manifest(out / "manifest.json") == manifest
 
 
 def test_manifest_tells_how_to_use_the_model(saved: Any, out: Path) -> None:
     manifest = export_subnet(saved.path, out, saved.test)
     assert manifest.labels == ("ant", "bee", "cat", "dog")
-    assert manifest.preprocessing["size"] == 12
-    assert manifest.preprocessing["mean"] == list(MEAN)
-    assert manifest.preprocessing["std"] == list(STD)
+    assert manifest.preprocessing.size == 12
+    assert manifest.preprocessing.mean == MEAN
+    assert manifest.preprocessing.std == STD
     assert manifest.opset == OPSET
     assert manifest.supernet_sha256 == saved.record.supernet_sha256
     assert Candidate.from_dict(manifest.subnet).arch == saved.record.network.arch
     assert manifest.versions["onnxruntime"] == ort.__version__
+    assert manifest.bn_images == 60
+    assert manifest.weights_sha256 == sha256_file(saved.path.with_name("best.safetensors"))
+    assert manifest.best == "onnx"
+    assert manifest.targets["onnx"].latency is None, "there is nothing to compare it with"
+    assert "somebody" not in (out / "manifest.json").read_text(), "no path of the user's"
 
 
 def test_gate_reports_the_test_accuracy(saved: Any, out: Path) -> None:
@@ -74,9 +93,14 @@ def test_gate_reports_the_test_accuracy(saved: Any, out: Path) -> None:
         logits = torch.cat([saved.subnet(batch) for batch in batches(saved.test, 12)]).numpy()
     top1 = 100 * (logits.argmax(1) == saved.test.labels).mean()
     assert 0 < top1 < 100
-    assert manifest.gate.top1 == manifest.gate.subnet_top1 == pytest.approx(top1)
-    assert manifest.gate.images == len(saved.test) == 270
-    assert 0 <= manifest.gate.max_difference <= manifest.gate.tolerance == 1e-4
+    gate = manifest.targets["onnx"].accuracy
+    assert gate is not None
+    assert gate.top1 == gate.subnet_top1 == manifest.subnet_top1 == pytest.approx(top1)
+    assert gate.agreement == 100
+    assert gate.images == len(saved.test) == 270
+    assert gate.tolerance == 1e-4
+    assert 0 <= gate.max_difference <= 1e-4
+    assert gate.sqnr_db > 100
     assert manifest.subnet["measured"]["test_top1"] == pytest.approx(top1)
     assert manifest.subnet["measured"]["top1"] == 60.0, "what it was chosen by stays"
 
@@ -105,16 +129,19 @@ def test_model_knows_where_it_comes_from(saved: Any, out: Path) -> None:
 
 def test_same_subnet_gives_the_same_model(saved: Any, tmp_path: Path) -> None:
     one, other = (export_subnet(saved.path, tmp_path / n, saved.test) for n in "ab")
-    assert one.files == other.files
+    for name in ("model.onnx", "probe.safetensors"):
+        assert one.files[name] == other.files[name]
 
 
 # -- what is refused ------------------------------------------------------------------------
 
 
-def refused(saved: Any, out: Path, error: type[Exception], message: str, path: Path) -> None:
+def refused(
+    saved: Any, out: Path, error: type[Exception], message: str, path: Path, **options: Any
+) -> None:
     """Exporting raises, and leaves nothing behind."""
     with pytest.raises(error, match=message) as raised:
-        export_subnet(path, out, saved.test)
+        export_subnet(path, out, saved.test, options=ExportOptions(**options))
     assert "\n" not in str(raised.value)
     assert not out.exists()
     assert not out.parent.exists() or not list(out.parent.iterdir())
@@ -132,7 +159,51 @@ def test_subnet_that_was_never_recalibrated_is_refused(
     saved: Any, out: Path, tmp_path: Path, net: Supernet, arch: Arch
 ) -> None:
     path = saved.write(tmp_path / "raw", subnet=net.extract(arch), calibration=0)
-    refused(saved, out, InputError, "never recalibrated", path)
+    refused(saved, out, InputError, "never recalibrated.*--force", path)
+    forced = export_subnet(path, out, saved.test, options=ExportOptions(force=True))
+    assert forced.bn_images == 0
+    assert "never recalibrated" in (out / "README.md").read_text()
+
+
+def test_images_of_other_classes_are_refused(saved: Any, out: Path) -> None:
+    labels = np.zeros(9, np.int64)
+    others = ImageSet(saved.test.images[:9], labels, ("ant", "bee", "cat", "eel"))
+    with pytest.raises(MismatchError, match="4 classes, test images of 4 others"):
+        export_subnet(saved.path, out, others)
+    int8 = ExportOptions(targets=("ort-int8",))
+    with pytest.raises(MismatchError, match="calibration images of 4 other classes"):
+        export_subnet(saved.path, out, saved.test, calibration=others, options=int8)
+    assert not out.exists()
+
+
+def test_unknown_target_is_refused_at_once(saved: Any, out: Path) -> None:
+    refused(saved, out, UnknownNameError, "did you mean openvino", saved.path, targets=("openvin",))
+
+
+@pytest.mark.parametrize("target", ["ort-int8", "openvino-int8", "tensorrt-int8"])
+def test_int8_needs_training_images(saved: Any, out: Path, target: str) -> None:
+    message = "calibration images of the training split, found none"
+    refused(saved, out, InputError, message, saved.path, targets=(target,))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"targets": ()}, "expected distinct targets, found none"),
+        ({"targets": ("onnx", "onnx")}, "distinct targets"),
+        ({"preprocessing": "crop"}, "unknown preprocessing"),
+        ({"processor": "x68"}, "unknown processor"),
+        ({"batch": 0}, "batch: expected 1 to 1024, found 0"),
+        ({"calibration_images": 0}, "calibration images"),
+        ({"allowed_loss": -1.0}, "allowed loss"),
+        ({"allowed_loss": float("nan")}, "allowed loss"),
+        ({"threads": 0}, "threads"),
+        ({"test_images": 0}, "test images"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ExportOptions(**options)
 
 
 def test_existing_folder_is_left_alone(saved: Any, out: Path) -> None:
@@ -155,17 +226,16 @@ class Liar:
 
 @pytest.fixture
 def lying(monkeypatch: pytest.MonkeyPatch) -> Callable[[Lie], None]:
-    """Make the runtime's sessions lie."""
+    """Make the sessions of ONNX targets lie."""
 
     def begin(lie: Lie) -> None:
-        honest = get_runtime("onnxruntime")
-        fake = SimpleNamespace(
-            name=honest.name,
-            version=honest.version,
-            build=honest.build,
-            load=lambda artefact, threads=1: Liar(honest.load(artefact, threads=threads), lie),
-        )
-        monkeypatch.setattr(bundle_module, "get_runtime", lambda name: fake)
+        kind = type(get_target("onnx"))
+        honest = kind.load
+
+        def load(self: Any, artefact: bytes, *, threads: int = 1) -> Liar:
+            return Liar(honest(self, artefact, threads=threads), lie)
+
+        monkeypatch.setattr(kind, "load", load)
 
     return begin
 
@@ -242,14 +312,14 @@ def test_overwriting_replaces_the_whole_bundle(saved: Any, out: Path) -> None:
     first = export_subnet(saved.path, out, saved.test)
     (out / "left-over.txt").write_text("of an older version")
     second = export_subnet(saved.path, out, saved.test, overwrite=True)
-    assert second.files == first.files
-    assert set(tree(out)) == {"model.onnx", "manifest.json"}
+    assert second.files["model.onnx"] == first.files["model.onnx"]
+    assert set(tree(out)) == FILES
     assert {path.name for path in out.parent.iterdir()} == {"best"}
 
 
 def test_overwriting_needs_nothing_to_be_there(saved: Any, out: Path) -> None:
     export_subnet(saved.path, out, saved.test, overwrite=True)
-    assert set(tree(out)) == {"model.onnx", "manifest.json"}
+    assert set(tree(out)) == FILES
 
 
 def test_failed_gate_keeps_the_old_bundle(

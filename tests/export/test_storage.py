@@ -74,7 +74,7 @@ def test_damaged_tensors_are_refused(
     data = bytearray(path.read_bytes())
     flipped = data[:-1] + bytes([data[-1] ^ 1])
     after = {"truncated": data[:-9], "flipped": flipped, "emptied": b"", "longer": data + b"x"}
-    path.write_bytes(after[damage])
+    path.write_bytes(bytes(after[damage]))
     with pytest.raises(FileFormatError, match="SHA-256 differs") as error:
         load_tensors(path, sha256=sha256)
     assert str(path) in str(error.value)

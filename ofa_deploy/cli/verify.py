@@ -1,0 +1,102 @@
+"""``ofa-deploy verify``: does a bundle still do what it did where it was made?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ofa_deploy.cli._output import (
+    FormatOption,
+    OutputFormat,
+    QuietOption,
+    emit,
+    guarded,
+    next_steps,
+    progress,
+    say,
+)
+
+if TYPE_CHECKING:
+    from ofa_deploy._progress import Progress
+    from ofa_deploy.data import Images
+    from ofa_deploy.export import Manifest, Rerun
+
+__all__ = ["verify"]
+
+
+@guarded
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder, as export writes it.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the images are that the subnet was made with, to compare top-1 too: "
+            "glyphs, a folder, or hf:PATH."
+        ),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of each inference.")] = 1,
+    output: FormatOption = OutputFormat.table,
+    quiet: QuietOption = False,
+) -> None:
+    """Check a bundle's hashes, and its gate again on this machine.
+
+    Every file must be the one that the manifest names. Each target that can run here must give the
+    logits that PyTorch gave for the images that travel with the bundle, as nearly as its precision
+    promises; with --data, its top-1 on the test set too. What cannot run here is said to be not
+    verified here. Exit 1 if a file is not the one that was exported, or a target differs or fails.
+    """
+    from ofa_deploy.errors import GateError
+    from ofa_deploy.export import Bundle
+
+    opened = Bundle.read(bundle)
+    say(f"{len(opened.manifest.files)} files are those that the manifest names", quiet=quiet)
+    for name in opened.unnamed:
+        say(f"{name}: not in the manifest, and not looked at", quiet=quiet)
+    test = None if data is None else _test_images(opened.manifest, data, progress(quiet))
+    found = opened.rerun(test, threads=threads)
+    emit([_row(name, each) for name, each in found.items()], output)
+    wrong = {name: each for name, each in found.items() if each.verdict in ("differs", "fails")}
+    for name, each in found.items():
+        for reason in each.reasons:
+            say(f"{name}: {each.verdict}: {reason}", quiet=quiet and name not in wrong)
+    if wrong:
+        raise GateError(
+            f"{bundle}: {', '.join(wrong)} {'does' if len(wrong) == 1 else 'do'} not do here what "
+            "was checked at export; do not use them on this machine"
+        )
+    if all(each.verdict == "not verified here" for each in found.values()):
+        say("no target can run here: hashes alone were checked", quiet=quiet)
+    next_steps(f"ofa-deploy bench {bundle}", quiet=quiet)
+
+
+def _row(name: str, found: "Rerun") -> dict[str, object]:
+    return {
+        "target": name,
+        "verdict": found.verdict,
+        "max_difference": found.max_difference,
+        "sqnr_db": found.sqnr_db,
+        "sqnr_db_then": found.sqnr_db_then,
+        "top1": found.top1,
+        "top1_then": found.top1_then,
+    }
+
+
+def _test_images(manifest: "Manifest", data: str, bars: "Progress") -> "Images":
+    """The test set that the bundle was checked on.
+
+    Raises:
+        MismatchError: if these images are others.
+    """
+    from ofa_deploy.cli._workspace import run_data
+    from ofa_deploy.data import full_name
+    from ofa_deploy.errors import MismatchError
+    from ofa_deploy.space import SearchSpace
+
+    space = SearchSpace.from_dict(manifest.space)
+    splits = run_data(full_name(data), manifest.data_options, space, bars)
+    if splits.digest != manifest.data_digest:
+        raise MismatchError(
+            f"{data}: other images ({splits.digest}) than the bundle was checked on "
+            f"({manifest.data}, {manifest.data_digest}); leave --data out, or give those"
+        )
+    return splits.test

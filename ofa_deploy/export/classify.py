@@ -1,0 +1,91 @@
+"""From an image to the classes that a file of a bundle sees in it. Torch-free.
+
+This is what somebody writes who uses a bundle: Pillow and numpy before the file and after it.
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ofa_deploy.data import read_image
+from ofa_deploy.export.manifest import Preprocessing
+from ofa_deploy.runtimes import Session
+
+__all__ = ["feed", "probabilities", "read_square", "run_in_batches"]
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+def read_square(path: Path) -> Pixels:
+    """The centre square of an image file as it is, uint8, shape (side, side, 3).
+
+    Raises:
+        InputError: if the file is not an image that can be read.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            side = min(image.size)
+    except Exception:  # whatever it is, reading it says so
+        side = 1
+    return np.ascontiguousarray(read_image(path, side).transpose(1, 2, 0))
+
+
+def feed(images: Sequence[Pixels], wanted: Preprocessing, inside: str) -> npt.NDArray[Any]:
+    """Images as a file takes them.
+
+    Args:
+        images: uint8, shape (height, width, 3); of one size if the file resizes them.
+        wanted: what is to be done to them.
+        inside: what of that the file does itself.
+    """
+    squares = [_square(image) for image in images]
+    if inside == "resize":
+        return np.stack(squares)
+    size = (wanted.size, wanted.size)
+    resized = [
+        image
+        if image.shape[:2] == size
+        else np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+        for image in squares
+    ]
+    pixels = np.stack(resized)
+    if inside == "normalise":
+        return pixels
+    deviations = np.array(wanted.std, np.float32)
+    scale, shift = 1 / (np.float32(255) * deviations), np.array(wanted.mean, np.float32)
+    scaled: Floats = pixels * scale - shift / deviations
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def _square(image: Pixels) -> Pixels:
+    """The centre; where the border is odd, its wider part is right or below."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return np.ascontiguousarray(image[top : top + side, left : left + side])
+
+
+def run_in_batches(session: Session, inputs: npt.NDArray[Any], batch: int | None) -> Floats:
+    """Run any number of images; where the batch is fixed the last is filled up."""
+    if batch is None:
+        return session.run(inputs)
+    missing = -len(inputs) % batch
+    filled = np.concatenate([inputs, np.repeat(inputs[-1:], missing, 0)]) if missing else inputs
+    parts = [
+        session.run(np.ascontiguousarray(filled[i : i + batch]))
+        for i in range(0, len(filled), batch)
+    ]
+    return np.concatenate(parts)[: len(inputs)]
+
+
+def probabilities(logits: Floats) -> npt.NDArray[np.float64]:
+    """The softmax of logits, shape (n, classes), in their own order."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    result: npt.NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
+    return result

@@ -1,0 +1,68 @@
+"""A stated load beside what is timed: other processes that are at work all the time.
+
+Each adds to 8 MiB of numbers over and over, and so takes processor time, cache and memory
+bandwidth. This module is such a process when run (``python -m ofa_deploy.export.load PARENT``).
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ofa_deploy.errors import DeviceError
+
+__all__ = ["busy", "main"]
+
+_NUMBERS = 2**21  # float32
+_READY = "at work"
+
+
+@contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """So many other processes are at work meanwhile.
+
+    Raises:
+        DeviceError: if one cannot be started.
+    """
+    path = os.pathsep.join(path for path in sys.path if path)
+    command = [sys.executable, "-m", "ofa_deploy.export.load", str(os.getpid())]
+    started: list[subprocess.Popen[str]] = []
+    try:
+        for _ in range(processes):
+            started.append(
+                subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                    env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+                )
+            )
+        for process in started:
+            assert process.stdout is not None
+            if process.stdout.readline().strip() != _READY:
+                raise DeviceError("a process of the load beside did not start")
+        yield
+    finally:
+        for process in started:
+            process.kill()
+        for process in started:
+            process.communicate()
+
+
+def main() -> None:
+    """Work until the parent ends this process, or is gone."""
+    import numpy as np
+
+    numbers = np.zeros(_NUMBERS, np.float32)
+    print(_READY, flush=True)
+    parent = int(sys.argv[1])
+    while os.getppid() == parent:
+        for _ in range(20):
+            np.add(numbers, 1, out=numbers)
+
+
+if __name__ == "__main__":
+    main()

@@ -38,7 +38,7 @@ from ofa_deploy._files import digest, write_bytes
 from ofa_deploy._progress import SILENT
 from ofa_deploy.cli._workspace import load_evaluator
 from ofa_deploy.data import Images, ImageSet
-from ofa_deploy.export import ExportOptions, Latency, Manifest, export_subnet, subnet_graph
+from ofa_deploy.export import ExportOptions, Latency, Manifest, export_subnet
 from ofa_deploy.export.probe import probe_images
 from ofa_deploy.export.timing import TimedFile, time_files
 from ofa_deploy.hardware import LoadMeter, processor_name
@@ -48,6 +48,7 @@ from ofa_deploy.runtimes import get_runtime
 from ofa_deploy.runtimes.base import has_vnni
 from ofa_deploy.space import Arch, SearchSpace, get_space
 from ofa_deploy.supernet import (
+    Ensemble,
     Subnet,
     SubnetFile,
     Supernet,
@@ -272,7 +273,7 @@ def exporters(subnet: Subnet, record: SubnetFile, test: Images, folder: Path) ->
     """What ``torch.onnx.export`` makes of a subnet, and ours, both of a fixed batch of one."""
     size = record.network.arch.resolution
     makers: dict[str, Callable[[], onnx.ModelProto]] = {
-        OURS: lambda: subnet_graph(subnet, record, batch=1),
+        OURS: lambda: Ensemble((subnet,), record).onnx(batch=1),
         EXPORTER: lambda: torch_onnx(subnet, size),
     }
     rows: dict[str, Row] = {}

@@ -222,6 +222,11 @@ def repeat(
     )
     figures.line("repeat: a usual table, s", f"{time.perf_counter() - started:.0f}")
     figures.line("repeat: its error on its own hold-out", str(latency_model(space, second).holdout))
+    compare(figures, first, second)
+
+
+def compare(figures: Figures, first: LatencyTable, second: LatencyTable) -> None:
+    """One table against another of the same blocks, entry by entry."""
     assert first.reference is not None and second.reference is not None
     level = second.reference.ms / first.reference.ms
     ratios = np.array([second.blocks[key].ms / entry.ms for key, entry in first.blocks.items()])
@@ -249,7 +254,16 @@ def main() -> None:
     parser.add_argument("--device", default="local", help="a description of this machine")
     parser.add_argument("--table", type=Path, help="also write the table there")
     parser.add_argument("--csv", type=Path, help="also write the figures there")
+    parser.add_argument(
+        "--compare", type=Path, nargs=2, metavar="TABLE", help="only two tables, entry by entry"
+    )
     given = parser.parse_args()
+    if given.compare:
+        figures = Figures()
+        first, second = map(LatencyTable.load, given.compare)
+        compare(figures, first, second)
+        figures.save(given.csv)
+        return
     space = get_space(given.space)
     if given.resolutions:
         space = space.with_resolutions(*map(int, given.resolutions.split(",")))

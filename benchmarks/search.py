@@ -272,6 +272,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--only", choices=("rates", "budgets", "front"), help="a part of it")
     parser.add_argument("--csv", type=Path, help="also write the figures there")
     given = parser.parse_args()
     figures = Figures()
@@ -279,9 +280,12 @@ def main() -> None:
     sizes = ", ".join(map(str, space.resolutions))
     figures.line("space", f"{space.name} at {sizes}")
     figures.line("import of tables, of the predictor, s", ", ".join(f"{s:.1f}" for s in seconds))
-    rates(figures, space, {"table": latency, "predictor": accuracy})
-    budgets(figures, space, accuracy, latency, given.seeds)
-    front(figures, space, accuracy, latency)
+    if given.only in (None, "rates"):
+        rates(figures, space, {"table": latency, "predictor": accuracy})
+    if given.only in (None, "budgets"):
+        budgets(figures, space, accuracy, latency, given.seeds)
+    if given.only in (None, "front"):
+        front(figures, space, accuracy, latency)
     figures.save(given.csv)
 
 

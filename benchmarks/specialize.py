@@ -46,16 +46,14 @@ from ofa_deploy.pareto import Candidate
 from ofa_deploy.profiling import reference_arch
 from ofa_deploy.space import Arch
 from ofa_deploy.specialize import (
-    Ensemble,
     SpecializeConfig,
     forecast_macs,
     judge,
-    load_members,
     measured_latency,
     specialize,
     specialize_recipe,
 )
-from ofa_deploy.supernet import save_subnet
+from ofa_deploy.supernet import Ensemble, load_members, save_subnet
 from ofa_deploy.train import Evaluator, standard_archs, train
 
 RESULTS = Path(__file__).parent / "results" / "specialize.csv"

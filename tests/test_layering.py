@@ -18,13 +18,13 @@ LAYERS = {
     name: layer
     for layer, names in enumerate(
         (
-            ("errors", "_files", "_folders", "_progress"),
+            ("errors", "_files", "_folders", "_processes", "_progress"),
             ("space", "pareto", "data"),
             ("cost", "graph", "hardware", "runtimes"),
             ("supernet", "profiling", "predict"),
             ("train", "search"),
             ("specialize", "export", "report"),
-            ("cli", "_public", "__init__", "__main__"),
+            ("cli", "__init__", "__main__"),
         )
     )
     for name in names
@@ -35,7 +35,6 @@ SIDEWAYS = {
     ("pareto", "space"),
     ("runtimes", "graph"),
     ("supernet", "predict"),
-    ("__init__", "_public"),
     ("__main__", "cli"),
 }
 TORCH_FREE = (

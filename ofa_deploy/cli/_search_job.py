@@ -131,6 +131,7 @@ class SearchJob:
         from ofa_deploy.cli._closed_loop import check_here, keep
         from ofa_deploy.cli._workspace import load_evaluator
         from ofa_deploy.errors import InfeasibleError
+        from ofa_deploy.search import best_of
 
         for _, table in known:
             check_here(table, mend="profile anew, or search with --no-verify")
@@ -151,7 +152,7 @@ class SearchJob:
             if not found:
                 assert failed is not None
                 raise failed
-            best = max((each.best for each in found), key=lambda c: c.measured["top1"])
+            best = best_of(found)
             subnet = keep(evaluator, best, self.name)
         self._tell(found, best, [*written, subnet])
 

@@ -26,6 +26,7 @@ __all__ = [
     "load_evaluator",
     "load_warning",
     "run_data",
+    "subnets_data",
     "table_path",
     "with_resolutions",
     "write_evaluations",
@@ -79,6 +80,34 @@ def run_data(
     skip_bad = bool(settings.pop("skip_bad", False))
     size = space.resolutions[-1]
     return load_data(data, size=size, skip_bad=skip_bad, progress=progress, **settings)
+
+
+def subnets_data(
+    subnets: Sequence[Path], data: str | None, progress: Progress = SILENT
+) -> "DataSplits":
+    """The data that all of some subnets, or ensembles, were made with.
+
+    Args:
+        data: where it is now, if not where it was.
+
+    Raises:
+        MismatchError: if the images there are others.
+    """
+    from ofa_deploy.data import full_name
+    from ofa_deploy.errors import MismatchError
+    from ofa_deploy.supernet import load_members
+
+    records = [load_members(path).record for path in subnets]
+    first = records[0]
+    name = first.data if data is None else full_name(data)
+    images = run_data(name, first.data_options, first.search_space, progress)
+    for path, record in zip(subnets, records, strict=True):
+        if record.data_digest != images.digest:
+            raise MismatchError(
+                f"{path}: made with {record.data} as it was ({record.data_digest}); the images of "
+                f"{name} are others ({images.digest})"
+            )
+    return images
 
 
 def data_options(

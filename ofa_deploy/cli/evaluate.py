@@ -49,8 +49,8 @@ def evaluate(
     its leave-one-out error, which ofa-deploy search needs. Several processes share the work:
     torchrun --nproc-per-node 4 -m ofa_deploy -- evaluate RUN.
 
-    With --precision int8 every subnet is quantised as export does and judged as the runtime
-    computes it; search then takes INT8 latency tables of that runtime too.
+    With --precision int8 every subnet is quantised as export --no-sensitivity does and judged as
+    the runtime computes it; search then takes INT8 latency tables of that runtime too.
     """
     from contextlib import nullcontext
 

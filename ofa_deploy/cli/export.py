@@ -1,5 +1,6 @@
 """``ofa-deploy export``: subnets as files that run, checked before they leave."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,7 +28,6 @@ from ofa_deploy.cli._weights import (
 
 if TYPE_CHECKING:
     from ofa_deploy._progress import Progress
-    from ofa_deploy.data import DataSplits
     from ofa_deploy.export import ExportJob, Manifest
     from ofa_deploy.runtimes.trt.settings import EngineSettings
 
@@ -42,7 +42,9 @@ def export(
     subnets: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="NAME.subnet.json, as search writes it; one or more.", metavar="SUBNET"
+            help="NAME.subnet.json, as search writes it, or NAME.ensemble.json, as specialize "
+            "does; one or more.",
+            metavar="SUBNET",
         ),
     ] = None,
     arch: Annotated[
@@ -132,6 +134,7 @@ def export(
     come with --weights FILE --space NAME --data DIR. The subnet is recalibrated and kept in
     RUN/subnets.
     """
+    from ofa_deploy.cli._workspace import subnets_data
     from ofa_deploy.errors import InputError
     from ofa_deploy.export import ExportOptions, check_out, export_many, get_target
 
@@ -164,7 +167,7 @@ def export(
         wrote(subnets[0], quiet=quiet)
     assert subnets
     planned = _jobs(subnets, out, overwrite=overwrite)
-    images = _images(subnets, data, bars)
+    images = subnets_data(subnets, data, bars)
     manifests = export_many(
         planned,
         images.test,
@@ -214,33 +217,13 @@ def _jobs(subnets: Sequence[Path], out: Path, *, overwrite: bool) -> "list[Expor
     if len(subnets) == 1:
         planned = [ExportJob(subnets[0], out)]
     else:
-        names = [path.name.removesuffix(".subnet.json") for path in subnets]
+        names = [re.sub(r"\.(subnet|ensemble)\.json$", "", path.name) for path in subnets]
         if len(set(names)) < len(names):
             raise InputError(f"expected subnets of different names, found {', '.join(names)}")
         planned = [ExportJob(path, out / name) for path, name in zip(subnets, names, strict=True)]
     for job in planned:
         check_out(job.out, overwrite=overwrite)
     return planned
-
-
-def _images(subnets: Sequence[Path], data: str | None, bars: "Progress") -> "DataSplits":
-    """The data that all the subnets were made with."""
-    from ofa_deploy.cli._workspace import run_data
-    from ofa_deploy.data import full_name
-    from ofa_deploy.errors import MismatchError
-    from ofa_deploy.supernet import load_subnet
-
-    records = [load_subnet(path)[1] for path in subnets]
-    first = records[0]
-    name = first.data if data is None else full_name(data)
-    images = run_data(name, first.data_options, first.search_space, bars)
-    for path, record in zip(subnets, records, strict=True):
-        if record.data_digest != images.digest:
-            raise MismatchError(
-                f"{path}: made with {record.data} as it was ({record.data_digest}); the images of "
-                f"{name} are others ({images.digest})"
-            )
-    return images
 
 
 def _report(

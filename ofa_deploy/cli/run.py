@@ -86,7 +86,7 @@ def _classify(
     from ofa_deploy.export.classify import probabilities
 
     started = time.perf_counter()
-    (found,) = probabilities(file.logits(file.feed([pixels])))
+    (found,) = probabilities(file.logits(file.feed([pixels])), bundle.manifest.output)
     order = (-found).argsort(kind="stable")[:top]
     ms = 1000 * (time.perf_counter() - started)
     labels = bundle.manifest.labels

@@ -18,7 +18,7 @@ from ofa_deploy.cli._output import (
     say,
     wrote,
 )
-from ofa_deploy.cli.train import _pair
+from ofa_deploy.cli._settings import list_settings, parse_setting
 
 if TYPE_CHECKING:
     from ofa_deploy._progress import Progress
@@ -113,7 +113,7 @@ def specialize(
         raise InputError(f"{subnet}: expected a file NAME{_SUFFIX}")
     given = {**(read_toml(config) if config else {})}
     given |= {k: v for k, v in {"threads": threads, "seed": seed}.items() if v is not None} | dict(
-        _pair(text) for text in set_ or []
+        parse_setting(text) for text in set_ or []
     )
     name = subnet.name.removesuffix(_SUFFIX)
     asked = _Asked(subnet, method, parent, run or Path("runs") / f"{name}-{method}", given)
@@ -155,6 +155,7 @@ def _carry_out(
     dry_run: bool,
     quiet: bool,
 ) -> None:
+    from ofa_deploy.cli._workspace import subnets_data
     from ofa_deploy.specialize import recipe_data, specialize_recipe
     from ofa_deploy.specialize import specialize as run_specialize
     from ofa_deploy.supernet import load_subnet
@@ -163,7 +164,7 @@ def _carry_out(
     _, record = load_subnet(asked.subnet)
     with joined() as ranks:
         bars = progress(quiet or not ranks.first)
-        images = _images(asked.subnet, record, data, bars)
+        images = subnets_data([asked.subnet], data, bars)
         settings = {**asked.settings, "processes": ranks.count}
         made = specialize_recipe(
             asked.method, recipe or recipe_data(images.name), scale=scale, **settings
@@ -184,24 +185,6 @@ def _carry_out(
         )
         if ranks.first:
             _report(asked, judging, found, images, ranks, bars, quiet)
-
-
-def _images(
-    subnet: Path, record: "SubnetFile", data: str | None, progress: "Progress"
-) -> "DataSplits":
-    """The data of the subnet."""
-    from ofa_deploy.cli._workspace import run_data
-    from ofa_deploy.data import full_name
-    from ofa_deploy.errors import MismatchError
-
-    name = record.data if data is None else full_name(data)
-    images = run_data(name, record.data_options, record.search_space, progress)
-    if images.digest != record.data_digest:
-        raise MismatchError(
-            f"{subnet}: made with {record.data} as it was ({record.data_digest}); the images of "
-            f"{name} are others ({images.digest})"
-        )
-    return images
 
 
 def _forecast(
@@ -240,23 +223,7 @@ def _forecast(
         f"in all {dense:.3g} multiply-accumulates, forward and backward; {sparse:.3g} where zeros "
         "cost nothing"
     )
-    _list_settings(config)
-
-
-def _list_settings(config: "SpecializeConfig") -> None:
-    fields = type(config).model_fields
-    emit(
-        [
-            {
-                "setting": name,
-                "value": str(getattr(config, name)),
-                "default": str(fields[name].default),
-            }
-            for name in sorted(fields.keys() - {"method", "processes"})
-        ],
-        OutputFormat.table,
-        title=f"{config.method}: what --set and --config take",
-    )
+    list_settings(config)
 
 
 def _report(
@@ -269,7 +236,8 @@ def _report(
     quiet: bool,
 ) -> None:
     from ofa_deploy._files import write_json
-    from ofa_deploy.specialize import judge, load_members, measured_latency
+    from ofa_deploy.specialize import judge, measured_latency
+    from ofa_deploy.supernet import load_members
 
     assert found.result is not None
     result = asked.run / found.result
@@ -297,11 +265,9 @@ def _report(
     _show(rows, judging.output, result.name)
     wrote(write_json(asked.run / "judged.json", {"rows": rows}), quiet=quiet)
     wrote(result, quiet=quiet)
-    if result.name.endswith(_SUFFIX):
-        bundle = asked.run / "bundle"
-        next_steps(f"ofa-deploy export {result} --out {bundle}", quiet=quiet)
-    else:
+    if not result.name.endswith(_SUFFIX):
         say("members answer together: the mean of their probabilities", quiet=quiet)
+    next_steps(f"ofa-deploy export {result} --out {asked.run / 'bundle'}", quiet=quiet)
 
 
 def _show(rows: list[dict[str, Any]], output: OutputFormat, name: str) -> None:

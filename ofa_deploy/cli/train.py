@@ -22,6 +22,7 @@ from ofa_deploy.cli._output import (
     say_top1,
     wrote,
 )
+from ofa_deploy.cli._settings import list_settings, parse_setting
 from ofa_deploy.errors import InputError
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class _Asked:
 
         given = {**(read_toml(self.file) if self.file else {})}
         given |= {name: value for name, value in self.flags.items() if value is not None}
-        return given | dict(_pair(text) for text in self.pairs)
+        return given | dict(parse_setting(text) for text in self.pairs)
 
     def options(self, seed: int | None) -> "dict[str, int | None]":
         """What ``load_data`` is told."""
@@ -320,19 +321,6 @@ def _config(
     return config
 
 
-def _pair(text: str) -> tuple[str, Any]:
-    """``NAME=VALUE``, with the value as TOML would read it, or as text."""
-    import tomllib
-
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise InputError(f"--set: expected NAME=VALUE, found {text!r}")
-    try:
-        return name.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return name.strip(), value.strip()
-
-
 def _forecast(config: "TrainConfig", space: "SearchSpace", data: "DataSplits") -> None:
     from ofa_deploy.train import Batches, check_fit, forecast, plan_for
 
@@ -362,23 +350,7 @@ def _forecast(config: "TrainConfig", space: "SearchSpace", data: "DataSplits") -
         f"{found.weight_bytes / 2**20:.0f} MiB, activations about "
         f"{found.activation_bytes / 2**20:,.0f} MiB for each pass at work"
     )
-    _list_settings(config)
-
-
-def _list_settings(config: "TrainConfig") -> None:
-    fields = type(config).model_fields
-    emit(
-        [
-            {
-                "setting": name,
-                "value": str(getattr(config, name)),
-                "default": str(fields[name].default),
-            }
-            for name in sorted(fields.keys() - {"method", "processes", "init_sha256"})
-        ],
-        OutputFormat.table,
-        title=f"{config.method}: what --set and --config take",
-    )
+    list_settings(config)
 
 
 def _adopt(

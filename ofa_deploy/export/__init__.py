@@ -5,9 +5,9 @@
     options.py, source.py      what to export, and what every target is built from
     target.py, builders.py     a target: source → files → what an engine loads
     targets.py                 their names
-    sensitivity.py             which layers INT8 leaves in float32
+    sensitivity.py             which blocks INT8 leaves in float32
     gate.py                    what files give, against what the PyTorch subnet gives
-    timing.py, load.py         how long they take, in turns with one of them; a load beside
+    timing.py, busy.py         how long they take, in turns with one of them; a load beside
     classify.py                from an image to its classes, as a bundle's user writes it
     probe.py                   the same on a few made-up images, for other machines
     manifest.py, card.py       what is written about them
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
         check_out,
         export_many,
         export_subnet,
-        subnet_graph,
     )
     from ofa_deploy.export.examiner import DeviceExaminer
     from ofa_deploy.export.manifest import Accuracy, Latency, Manifest, TargetRecord, load_manifest
@@ -60,13 +59,12 @@ __all__ = [
     "get_target",
     "kept_as",
     "load_manifest",
-    "subnet_graph",
 ]
 
 _HOMES = {
     "as_shipped": ("AsShipped", "export_target", "kept_as"),
     "bench": ("Bench", "BenchOptions", "Timed", "bench_bundle"),
-    "bundle": ("ExportJob", "check_out", "export_many", "export_subnet", "subnet_graph"),
+    "bundle": ("ExportJob", "check_out", "export_many", "export_subnet"),
     "examiner": ("DeviceExaminer",),
     "manifest": ("Accuracy", "Latency", "Manifest", "TargetRecord", "load_manifest"),
     "options": ("ExportOptions",),

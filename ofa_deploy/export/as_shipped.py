@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ofa_deploy._files import Journal
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import InputError
-from ofa_deploy.export.classify import run_in_batches
+from ofa_deploy.export.classify import run_in_batches, top1_of
 from ofa_deploy.export.gate import prepared
 from ofa_deploy.export.options import ExportOptions
 from ofa_deploy.export.source import Source
@@ -17,11 +18,10 @@ from ofa_deploy.pareto import Candidate
 from ofa_deploy.profiling import Subject
 from ofa_deploy.runtimes import get_runtime
 from ofa_deploy.space import Arch
+from ofa_deploy.supernet import Ensemble
 from ofa_deploy.train import Evaluator, Ranks, RunFile
 
 __all__ = ["AsShipped", "export_target", "kept_as"]
-
-_BATCH = 250
 
 
 def kept_as(runtime: str, precision: str) -> str:
@@ -118,16 +118,13 @@ class AsShipped:
         options = self._options
         images = self.evaluator.data.calibration(2 * options.calibration_images)
         record = self.evaluator.subnet_record(Candidate(arch).to_dict())
-        return Source(self.evaluator.cut(arch), record, options, images)
+        return Source(Ensemble((self.evaluator.cut(arch),), record), options, images)
 
     def _top1(self, arch: Arch) -> float:
         source, engine = self._source(arch), get_runtime(self.runtime)
         session = engine.load(engine.build(source.graph, self.precision, source.batches))
-        images = self.evaluator.data.validation
-        right = 0
-        for start in range(0, len(images), _BATCH):
-            part = np.arange(start, min(start + _BATCH, len(images)))
-            inputs = prepared(images.batch(part), "none", arch.resolution)
-            logits = run_in_batches(session, inputs, None)
-            right += int((logits.argmax(1) == images.labels[part]).sum())
-        return 100 * right / len(images)
+
+        def logits(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            return run_in_batches(session, prepared(images, "none", arch.resolution), None)
+
+        return top1_of(logits, self.evaluator.data.validation)

@@ -14,7 +14,7 @@ from typing import Literal
 from ofa_deploy._files import write_bytes
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import DeviceError, InputError, OfaDeployError
-from ofa_deploy.export.load import busy
+from ofa_deploy.export.busy import busy
 from ofa_deploy.export.manifest import Latency
 from ofa_deploy.export.targets import get_target
 from ofa_deploy.export.timing import REFERENCE, Deployed, TimedFile, time_files
@@ -37,7 +37,7 @@ class BenchOptions:
         targets: all that run here if empty.
         batches: images an inference; a file of a fixed batch is timed with that one alone.
         threads: of each inference, one after another.
-        load: processes that are at work beside, see ``load.py``.
+        load: processes that are at work beside, see ``busy.py``.
         image: height and width in pixels of the decoded images of the "deployed" rows.
         minutes: about how long to measure.
         processes: independent ones for each number of threads.

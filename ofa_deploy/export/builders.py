@@ -271,7 +271,10 @@ class TensorRtTarget(Target):
 
     def artefact(self, files: Mapping[str, bytes]) -> bytes:
         if any(name.endswith(".recipe.json") for name in files):
-            raise InputError(f"{self.name} is a recipe; build its engine on a GPU first")
+            raise InputError(
+                f"{self.name} is a recipe; build its engine on a GPU first: README.md of the "
+                "bundle has the command"
+            )
         plan = ending(files, ".plan")
         try:
             record = EngineRecord.model_validate_json(ending(files, ".plan.json"))

@@ -36,11 +36,10 @@ from ofa_deploy.export.draft import Draft, draft
 from ofa_deploy.export.gate import choose_best, judge
 from ofa_deploy.export.manifest import MANIFEST, Manifest, TargetRecord
 from ofa_deploy.export.options import ExportOptions
-from ofa_deploy.export.source import subnet_graph
 from ofa_deploy.export.targets import get_target
 from ofa_deploy.export.timing import REFERENCE, time_files
 
-__all__ = ["ExportJob", "check_out", "export_many", "export_subnet", "subnet_graph"]
+__all__ = ["ExportJob", "check_out", "export_many", "export_subnet"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class ExportJob:
     """One subnet to export.
 
     Attributes:
-        subnet: ``NAME.subnet.json``.
+        subnet: ``NAME.subnet.json``, or ``NAME.ensemble.json``.
         out: the bundle's folder.
     """
 
@@ -79,7 +78,7 @@ def export_subnet(
     options: ExportOptions | None = None,
     overwrite: bool = False,
 ) -> Manifest:
-    """Export ``NAME.subnet.json`` as a bundle.
+    """Export ``NAME.subnet.json``, or ``NAME.ensemble.json``, as a bundle.
 
     Args:
         out: the bundle's folder; it appears whole or not at all.

@@ -1,5 +1,6 @@
 """``README.md`` of a bundle: what somebody who meets the folder wants to know."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from ofa_deploy.export.manifest import Manifest, TargetRecord
@@ -51,7 +52,7 @@ def model_card(manifest: Manifest) -> str:
     cost = space.cost(network.arch)
     parts = [
         f"# {space.name}, {network.arch}",
-        f"An image classifier of {len(manifest.labels)} classes for {network.arch.resolution}x"
+        f"{_what(manifest)} of {len(manifest.labels)} classes for {network.arch.resolution}x"
         f"{network.arch.resolution} pixels: {cost.macs:,} multiply-accumulates, "
         f"{cost.params:,} parameters. Exported by ofa_deploy {manifest.versions['ofa_deploy']} on "
         f"{manifest.date}.",
@@ -65,10 +66,20 @@ def model_card(manifest: Manifest) -> str:
         "## Use",
         _usage(manifest),
         *_example(manifest),
+        *_recipes(manifest.targets),
         "## Labels",
         _labels(manifest.labels),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _what(manifest: Manifest) -> str:
+    if manifest.members == 1:
+        return "An image classifier"
+    return (
+        f"An image classifier, {manifest.members} networks whose answer is the mean of their "
+        "probabilities (the counts below are one network's),"
+    )
 
 
 def _table(rows: Sequence[Mapping[str, str]]) -> str:
@@ -196,6 +207,22 @@ def _example(manifest: Manifest) -> list[str]:
     return [
         "With onnxruntime, numpy and Pillow:",
         _EXAMPLE.format(feed=feed, file=chosen.files[0]),
+    ]
+
+
+def _recipes(targets: Mapping[str, TargetRecord]) -> list[str]:
+    """How to build what could not be built where the bundle was made."""
+    commands = [
+        shlex.join(each.settings["trtexec"])
+        for each in targets.values()
+        if "trtexec" in each.settings
+    ]
+    if not commands:
+        return []
+    lines = "\n".join(commands)
+    return [
+        "TensorRT's engines are built in this folder, on the machine whose GPU they are for:",
+        f"```sh\n{lines}\n```",
     ]
 
 

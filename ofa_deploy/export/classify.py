@@ -4,7 +4,7 @@ This is what somebody writes who uses a bundle: Pillow and numpy before the file
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,25 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ofa_deploy.data import read_image
+from ofa_deploy.data import Images, read_image
 from ofa_deploy.export.manifest import Preprocessing
 from ofa_deploy.runtimes import Session
 
-__all__ = ["feed", "probabilities", "read_square", "run_in_batches"]
+__all__ = [
+    "BATCH",
+    "TOP1_ROUNDING",
+    "feed",
+    "probabilities",
+    "read_square",
+    "run_in_batches",
+    "top1_of",
+]
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+
+BATCH = 250  # images compared at a time
+TOP1_ROUNDING = 0.05  # points that rounding may move top-1 by, either way
 
 
 def read_square(path: Path) -> Pixels:
@@ -84,8 +95,28 @@ def run_in_batches(session: Session, inputs: npt.NDArray[Any], batch: int | None
     return np.concatenate(parts)[: len(inputs)]
 
 
-def probabilities(logits: Floats) -> npt.NDArray[np.float64]:
-    """The softmax of logits, shape (n, classes), in their own order."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+def top1_of(logits: Callable[[Pixels], Floats], images: Images) -> float:
+    """The share of images, in percent, whose class is the greatest of their logits.
+
+    Args:
+        logits: of images uint8 (n, 3, size, size).
+    """
+    right = 0
+    for start in range(0, len(images), BATCH):
+        part = np.arange(start, min(start + BATCH, len(images)))
+        right += int((logits(images.batch(part)).argmax(1) == images.labels[part]).sum())
+    return 100 * right / len(images)
+
+
+def probabilities(found: Floats, output: str = "logits") -> npt.NDArray[np.float64]:
+    """What a file gives as probabilities, shape (n, classes).
+
+    Args:
+        output: what it gives, as the manifest names it.
+    """
+    logits = found.astype(np.float64)
+    if output == "probabilities":
+        return logits
+    powers = np.exp(logits - logits.max(1, keepdims=True))
     result: npt.NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
     return result

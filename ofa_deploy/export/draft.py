@@ -34,7 +34,7 @@ from ofa_deploy.export.targets import get_target
 from ofa_deploy.export.timing import REFERENCE, TimedFile
 from ofa_deploy.hardware import processor_name
 from ofa_deploy.runtimes.base import has_vnni
-from ofa_deploy.supernet import SubnetFile, load_subnet
+from ofa_deploy.supernet import SubnetFile, load_members
 
 __all__ = ["Draft", "draft"]
 
@@ -74,21 +74,21 @@ def draft(
     """Build and check all targets of one subnet.
 
     Args:
-        path: ``NAME.subnet.json``.
+        path: ``NAME.subnet.json`` or ``NAME.ensemble.json``.
         stage: a folder with ``bundle`` and ``work``, to write to.
 
     Raises:
         InputError, MissingDependencyError, GateError: as ``export_subnet``.
     """
-    subnet, record = load_subnet(path)
-    _check(path, record, test, options)
+    ensemble = load_members(path)
+    _check(path, ensemble.record, test, options)
     if options.test_images is not None:
         test = test.take(slice(options.test_images))
-    source = Source(subnet, record, options, calibration)
+    source = Source(ensemble, options, calibration)
     records, sessions, artefacts = _build(source, stage)
     top1 = None
     if sessions:
-        found = compare(sessions, subnet, source.resolution, test)
+        found = compare(sessions, source.subnet, source.resolution, test)
         for name, accuracy in found.items():
             refuse_wrong(name, records[name].precision, accuracy)
             records[name] = records[name].model_copy(update={"accuracy": accuracy})
@@ -215,7 +215,9 @@ def _manifest(
         space=record.space,
         subnet=candidate,
         supernet_sha256=record.supernet_sha256,
-        weights_sha256=record.weights_sha256,
+        weights_sha256=source.ensemble.weights_sha256,
+        members=len(source.ensemble.subnets),
+        output=source.graph.graph.output[0].name,
         bn_images=record.calibration,
         data=Path(record.data).name,  # where it lay is nobody's business
         data_options=record.data_options,

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from ofa_deploy.data import Images
 from ofa_deploy.errors import DeviceError, GateError
-from ofa_deploy.export.classify import run_in_batches
+from ofa_deploy.export.classify import BATCH, TOP1_ROUNDING, run_in_batches
 from ofa_deploy.export.manifest import Accuracy, Latency, Status, TargetRecord
 from ofa_deploy.export.sensitivity import ratio_db
 from ofa_deploy.export.targets import get_target
 from ofa_deploy.runtimes import Session
-from ofa_deploy.supernet import Subnet, resized, to_tensor
+from ofa_deploy.supernet import resized, to_tensor
 
 __all__ = [
     "Checked",
@@ -38,8 +39,6 @@ Floats = npt.NDArray[np.float32]
 
 _TOLERANCE = {"fp32": 1e-4, "fp16": 3e-2}
 _RESIZED = 1e-3  # images differ by a rounding error where files resize them
-_TOP1 = 0.05  # points that rounding may move it by, either way
-_BATCH = 250
 _PRECISIONS = ("fp32", "fp16", "int8")
 _AS_FAST = 1.02
 
@@ -89,7 +88,7 @@ class Checked:
 class _Reference:
     """The PyTorch subnet's logits, on images as one kind of file sees them."""
 
-    subnet: Subnet
+    subnet: nn.Module
     resolution: int
     rounded: bool
     right: int = 0
@@ -107,7 +106,7 @@ class _Reference:
 
 
 def compare(
-    files: Mapping[str, Checked], subnet: Subnet, resolution: int, test: Images
+    files: Mapping[str, Checked], subnet: nn.Module, resolution: int, test: Images
 ) -> dict[str, Accuracy]:
     """Run all files and the subnet on the test set.
 
@@ -119,8 +118,8 @@ def compare(
     for file in files.values():
         rounded = file.preprocessing == "normalise"
         references.setdefault(rounded, _Reference(subnet, resolution, rounded))
-    for start in range(0, len(test), _BATCH):
-        part = np.arange(start, min(start + _BATCH, len(test)))
+    for start in range(0, len(test), BATCH):
+        part = np.arange(start, min(start + BATCH, len(test)))
         images, labels = test.batch(part), test.labels[part]
         expected = {rounded: each.see(images, labels) for rounded, each in references.items()}
         for name, file in files.items():
@@ -179,7 +178,7 @@ def refuse_wrong(name: str, precision: str, accuracy: Accuracy) -> None:
             f"{name}: its logits differ from the subnet's by {accuracy.max_difference:.2g} "
             f"(relative), more than {limit:g}; no bundle was written"
         )
-    if precision == "fp32" and abs(accuracy.loss) > _TOP1:
+    if precision == "fp32" and abs(accuracy.loss) > TOP1_ROUNDING:
         raise GateError(
             f"{name}: its top-1 on the test set is {accuracy.top1:.2f} %, the subnet's "
             f"{accuracy.subnet_top1:.2f} %; no bundle was written"

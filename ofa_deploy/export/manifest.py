@@ -170,6 +170,8 @@ class Manifest(BaseModel):
         subnet: arch, budget asked, metrics predicted and measured, as ``Candidate`` writes them;
             ``test_top1`` is the PyTorch subnet's on the test set.
         weights_sha256: of the subnet's weights.
+        members: networks that answer together.
+        output: what files give: a single network's logits, or the mean of several's softmax.
         bn_images: training images whose statistics its BN took; 0 if it was never recalibrated.
         data, data_digest: what it was trained and checked on; ``data_options`` how it was split.
         preprocessing: from an image to what a model takes.
@@ -188,6 +190,8 @@ class Manifest(BaseModel):
     subnet: dict[str, Any]
     supernet_sha256: str
     weights_sha256: Sha256
+    members: int = Field(1, ge=1, le=64)
+    output: Literal["logits", "probabilities"] = "logits"
     bn_images: int = Field(ge=0)
     data: str
     data_options: dict[DataOption, Annotated[int, Field(ge=0)] | None]

@@ -1,4 +1,4 @@
-"""What every target is built from: a subnet, its graph, and images to calibrate INT8 on."""
+"""What every target is built from: a subnet or several, their graph, images to calibrate on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from ofa_deploy.data import MEAN, STD, Images
 from ofa_deploy.errors import InputError, MismatchError
 from ofa_deploy.export.options import ExportOptions
 from ofa_deploy.export.sensitivity import Noise, Sensitivity, find_sensitive
-from ofa_deploy.graph import after, build_onnx, preprocessing
+from ofa_deploy.graph import after, preprocessing
 from ofa_deploy.runtimes.base import ByteMath
 from ofa_deploy.runtimes.onnx_int8 import Quantizer
-from ofa_deploy.supernet import Subnet, SubnetFile, folded_weights, to_tensor
+from ofa_deploy.supernet import Ensemble, SubnetFile, to_tensor
 
-__all__ = ["Source", "subnet_graph"]
+__all__ = ["Source"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -28,35 +28,28 @@ _MACS = 4e9  # of one measurement of sensitivity, about
 _LEAST_IMAGES, _MOST_IMAGES = 8, 256
 
 
-def subnet_graph(
-    subnet: Subnet, record: SubnetFile, *, batch: int | None = None
-) -> onnx.ModelProto:
-    """The ONNX graph of a subnet: the one that is measured, and the one that ships."""
-    arch = record.network.arch
-    metadata = {
-        "arch": str(arch),
-        "space": record.search_space.name,
-        "supernet_sha256": record.supernet_sha256,
-        "data_digest": record.data_digest,
-        "bn_images": str(record.calibration),
-        "labels": "\n".join(record.classes),
-    }
-    blocks = record.search_space.lower(arch)
-    return build_onnx(blocks, folded_weights(subnet), batch=batch, metadata=metadata)
-
-
 @dataclass(frozen=True)
 class Source:
     """What every target is built from; what several need is made once.
 
     Attributes:
+        ensemble: of one member, or several that answer together.
         calibration: images of the training split; INT8 needs them.
     """
 
-    subnet: Subnet
-    record: SubnetFile
+    ensemble: Ensemble
     options: ExportOptions
     calibration: Images | None = None
+
+    @property
+    def record(self) -> SubnetFile:
+        """What all members have in common."""
+        return self.ensemble.record
+
+    @cached_property
+    def subnet(self) -> torch.nn.Module:
+        """What files are compared with."""
+        return self.ensemble.module
 
     @property
     def resolution(self) -> int:
@@ -66,7 +59,7 @@ class Source:
     @cached_property
     def graph(self) -> onnx.ModelProto:
         """The network alone, float32."""
-        return subnet_graph(self.subnet, self.record, batch=self.options.batch)
+        return self.ensemble.onnx(batch=self.options.batch)
 
     @cached_property
     def before(self) -> onnx.ModelProto | None:
@@ -102,8 +95,11 @@ class Source:
 
     @cached_property
     def sensitive(self) -> Sensitivity:
-        """Blocks that are better left in float32; none if they are not to be looked for."""
-        if not self.options.sensitivity:
+        """Blocks that are better left in float32; none if they are not to be looked for.
+
+        Nor are they among several members, where the noise of one is lost in the mean.
+        """
+        if not self.options.sensitivity or len(self.ensemble.subnets) > 1:
             return Sensitivity()
         network = self.record.search_space.lower_named(self.record.network.arch)
         return find_sensitive(self.graph, self.quantizer, self.noise, network)

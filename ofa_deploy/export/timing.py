@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ofa_deploy._processes import module_command, module_environment
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import DeviceError, OfaDeployError
 from ofa_deploy.export.classify import feed
@@ -183,14 +184,13 @@ def _ask(
     job: dict[str, Any], files: Mapping[str, TimedFile], threads: int, seconds: float
 ) -> dict[str, _Figures]:
     """What one process says, checked."""
-    path = os.pathsep.join(path for path in sys.path if path)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "ofa_deploy.export.timing"],
+            module_command("ofa_deploy.export.timing"),
             input=json.dumps(job | {"sent": time.monotonic()}),
             capture_output=True,
             text=True,
-            env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)},
+            env=module_environment({"OMP_NUM_THREADS": str(threads)}),
             timeout=seconds,
             check=False,
         )

@@ -23,7 +23,7 @@ from ofa_deploy.errors import (
     OfaDeployError,
     UnknownNameError,
 )
-from ofa_deploy.export.classify import feed, run_in_batches
+from ofa_deploy.export.classify import TOP1_ROUNDING, feed, run_in_batches, top1_of
 from ofa_deploy.export.manifest import (
     MANIFEST,
     Manifest,
@@ -45,8 +45,6 @@ Verdict = Literal["holds", "differs", "fails", "not verified here"]
 
 _MAX_BYTES = 2**31
 _INT8_DB = 6.0  # that INT8 logits may be noisier than where the bundle was made
-_TOP1 = 0.05
-_BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -257,8 +255,13 @@ class Bundle:
         top1, then = None, None
         if test is not None and file.record.accuracy is not None:
             then = file.record.accuracy.top1
-            top1 = _top1(file, test.take(slice(file.record.accuracy.images)))
-            allowed = _TOP1 if file.record.precision == "fp32" else self.manifest.allowed_loss
+            top1 = top1_of(
+                lambda images: file.logits(file.prepare(images)),
+                test.take(slice(file.record.accuracy.images)),
+            )
+            allowed = (
+                TOP1_ROUNDING if file.record.precision == "fp32" else self.manifest.allowed_loss
+            )
             if top1 < then - allowed:
                 reasons.append(f"top-1 is {top1:.2f} %, was {then:.2f} %")
         verdict: Verdict = "differs" if reasons else "holds"
@@ -300,12 +303,3 @@ def _check_plain(path: Path) -> None:
         raise FileFormatError(
             f"{path}: expected a file of the bundle's own, found a link or folder"
         )
-
-
-def _top1(file: OpenFile, test: Images) -> float:
-    right = 0
-    for start in range(0, len(test), _BATCH):
-        part = np.arange(start, min(start + _BATCH, len(test)))
-        logits = file.logits(file.prepare(test.batch(part)))
-        right += int((logits.argmax(1) == test.labels[part]).sum())
-    return 100 * right / len(test)

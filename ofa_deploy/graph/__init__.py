@@ -10,6 +10,7 @@ from ofa_deploy.graph.builder import (
     random_weights,
     weight_shapes,
 )
+from ofa_deploy.graph.ensemble import PROBABILITIES, ensemble_onnx
 from ofa_deploy.graph.preprocess import PIXELS, PREPROCESSING, after, preprocessing
 
 __all__ = [
@@ -18,10 +19,12 @@ __all__ = [
     "OUTPUT",
     "PIXELS",
     "PREPROCESSING",
+    "PROBABILITIES",
     "BlockWeights",
     "after",
     "build_empty",
     "build_onnx",
+    "ensemble_onnx",
     "preprocessing",
     "random_weights",
     "weight_shapes",

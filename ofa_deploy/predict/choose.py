@@ -13,8 +13,8 @@ import numpy.typing as npt
 from ofa_deploy.cost import as_population
 from ofa_deploy.errors import InputError
 from ofa_deploy.predict.accuracy import AccuracyModel
-from ofa_deploy.predict.evidence import Numbers, fit_process
 from ofa_deploy.predict.features import features_of
+from ofa_deploy.predict.gaussian_process import Numbers, fit_process
 from ofa_deploy.space import Arch, Population, SearchSpace
 
 __all__ = ["choose_subnets"]

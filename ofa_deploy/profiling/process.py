@@ -1,8 +1,6 @@
 """One measuring process, from outside: started with a job, followed, and never believed blindly."""
 
-import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -10,12 +8,12 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ofa_deploy._processes import module_command, module_environment
 from ofa_deploy.errors import DeviceError
 
 __all__ = ["run_worker"]
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-_COMMAND = (sys.executable, "-m", "ofa_deploy.profiling.worker")
 
 
 class _Figures(BaseModel):
@@ -66,16 +64,15 @@ def run_worker(
     Raises:
         DeviceError: if it failed, or answered anything else.
     """
-    path = os.pathsep.join(path for path in sys.path if path)
     with (
         tempfile.TemporaryFile("w+") as complaints,
         subprocess.Popen(
-            _COMMAND,
+            module_command("ofa_deploy.profiling.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=complaints,
             text=True,
-            env=os.environ | {"PYTHONPATH": path} | dict(environment),
+            env=module_environment(environment),
         ) as worker,
     ):
         try:

@@ -1,4 +1,4 @@
-"""Constraints, evolutionary search, and the closed loop that proves its answer. Torch-free."""
+"""The best networks under constraints, and the closed loop that proves them. Torch-free."""
 
 import sys
 from types import ModuleType
@@ -21,7 +21,7 @@ from ofa_deploy.search.models import (
 )
 from ofa_deploy.search.plan import Plan, Reach, plan
 from ofa_deploy.search.problem import Metric, Problem, parse_objectives
-from ofa_deploy.search.verify import Examiner, Learner, Verified, search_verified
+from ofa_deploy.search.verify import Examiner, Learner, Verified, best_of, search_verified
 
 __all__ = [
     "Certificate",
@@ -38,6 +38,7 @@ __all__ = [
     "Problem",
     "Reach",
     "Verified",
+    "best_of",
     "best_within",
     "certify",
     "for_device",

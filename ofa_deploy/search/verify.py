@@ -17,7 +17,7 @@ from ofa_deploy.search.evolution import search
 from ofa_deploy.search.problem import Metric
 from ofa_deploy.space import Arch, SearchSpace
 
-__all__ = ["Examiner", "Learner", "Verified", "search_verified"]
+__all__ = ["Examiner", "Learner", "Verified", "best_of", "search_verified"]
 
 Latency = Metric | Mapping[str, Metric]
 
@@ -50,6 +50,14 @@ class Verified:
     best: Candidate
     examined: tuple[Candidate, ...]
     stands: bool = True
+
+
+def best_of(found: Sequence[Verified]) -> Candidate:
+    """The most accurate of several closed loops' answers; of equal ones the first.
+
+    They may be of several precisions or runtimes, each with its own measured accuracy.
+    """
+    return max((each.best for each in found), key=lambda c: c.measured["top1"])
 
 
 def search_verified(

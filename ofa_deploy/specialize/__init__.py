@@ -15,21 +15,12 @@ from ofa_deploy.specialize.config import (
     build_specialize_config,
 )
 from ofa_deploy.specialize.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from ofa_deploy.specialize.cost import Macs, PhaseMacs, StepCost, forecast_macs, layer_macs
-from ofa_deploy.specialize.ensemble import (
-    Ensemble,
-    EnsembleFile,
-    load_ensemble,
-    load_members,
-    save_ensemble,
-    stored_bytes,
-)
-from ofa_deploy.specialize.graph import PROBABILITIES, ensemble_onnx
-from ofa_deploy.specialize.judge import Judged, judge, member_probabilities
+from ofa_deploy.specialize.cost import StepCost, forecast_macs, layer_macs
+from ofa_deploy.specialize.judge import judge, member_probabilities
 from ofa_deploy.specialize.latency import measured_latency
 from ofa_deploy.specialize.masks import Masks, erk_densities, live_counts, maskable
 from ofa_deploy.specialize.plan import Imitate, Learn, SpecialPhase, SpecialPlan, specialize_plan
-from ofa_deploy.specialize.quality import Diversity, Quality, diversity, quality
+from ofa_deploy.specialize.quality import diversity, quality
 from ofa_deploy.specialize.recipes import recipe_data, specialize_recipe, specialize_recipes
 from ofa_deploy.specialize.run import (
     SpecializeFile,
@@ -38,29 +29,21 @@ from ofa_deploy.specialize.run import (
     parent_shape,
     specialize,
 )
-from ofa_deploy.specialize.runner import Specialist, Ticket
-from ofa_deploy.specialize.units import Parent, Unit, check_parent, units_of
+from ofa_deploy.specialize.runner import Specialist
+from ofa_deploy.specialize.units import Parent, check_parent, units_of
 
 __all__ = [
     "CORRUPTIONS",
     "METHODS",
-    "PROBABILITIES",
     "SEVERITIES",
     "DistillConfig",
-    "Diversity",
     "DstConfig",
     "EdstConfig",
-    "Ensemble",
-    "EnsembleFile",
     "FinetuneConfig",
     "Imitate",
-    "Judged",
     "Learn",
-    "Macs",
     "Masks",
     "Parent",
-    "PhaseMacs",
-    "Quality",
     "SpecialPhase",
     "SpecialPlan",
     "Specialist",
@@ -68,23 +51,18 @@ __all__ = [
     "SpecializeFile",
     "StepCost",
     "Student",
-    "Ticket",
-    "Unit",
     "WideNarrowConfig",
     "bridge_mode",
     "build_specialize_config",
     "check_parent",
     "corrupt",
     "diversity",
-    "ensemble_onnx",
     "erk_densities",
     "find_parent",
     "forecast_macs",
     "judge",
     "layer_macs",
     "live_counts",
-    "load_ensemble",
-    "load_members",
     "load_parent",
     "maskable",
     "measured_latency",
@@ -93,11 +71,9 @@ __all__ = [
     "parent_shape",
     "quality",
     "recipe_data",
-    "save_ensemble",
     "specialize",
     "specialize_plan",
     "specialize_recipe",
     "specialize_recipes",
-    "stored_bytes",
     "units_of",
 ]

@@ -6,7 +6,7 @@ from pathlib import Path
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.graph import build_onnx
 from ofa_deploy.profiling import Protocol, Subject, measure, network_subject, reference_arch
-from ofa_deploy.specialize.ensemble import Ensemble
+from ofa_deploy.supernet import Ensemble
 
 __all__ = ["measured_latency"]
 

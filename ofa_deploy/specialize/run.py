@@ -18,12 +18,12 @@ from ofa_deploy.errors import InputError, MismatchError
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.space import Arch, SearchSpace
 from ofa_deploy.specialize.config import AnySpecialize, SpecializeConfig
-from ofa_deploy.specialize.ensemble import Ensemble, save_ensemble
 from ofa_deploy.specialize.judge import member_probabilities
 from ofa_deploy.specialize.quality import quality
 from ofa_deploy.specialize.runner import Specialist, Ticket
 from ofa_deploy.specialize.units import Parent, check_parent, units_of
 from ofa_deploy.supernet import (
+    Ensemble,
     Subnet,
     SubnetFile,
     batches,
@@ -31,6 +31,7 @@ from ofa_deploy.supernet import (
     cut,
     load_subnet,
     recalibrate,
+    save_ensemble,
     save_subnet,
 )
 from ofa_deploy.train import (

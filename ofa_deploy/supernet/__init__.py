@@ -1,5 +1,13 @@
 """The weight-shared supernet, subnets cut from it, BN recalibration."""
 
+from ofa_deploy.supernet.ensemble import (
+    Ensemble,
+    EnsembleFile,
+    load_ensemble,
+    load_members,
+    save_ensemble,
+    stored_bytes,
+)
 from ofa_deploy.supernet.evaluate import batches, cut, resized, standardised, to_tensor, top1
 from ofa_deploy.supernet.folding import folded_weights
 from ofa_deploy.supernet.modules import channels_last
@@ -21,6 +29,8 @@ from ofa_deploy.supernet.storage import (
 from ofa_deploy.supernet.supernet import Subnet, Supernet, check_size
 
 __all__ = [
+    "Ensemble",
+    "EnsembleFile",
     "Subnet",
     "SubnetFile",
     "Supernet",
@@ -31,6 +41,8 @@ __all__ = [
     "folded_weights",
     "import_accuracy_model",
     "load_checkpoint",
+    "load_ensemble",
+    "load_members",
     "load_published_weights",
     "load_subnet",
     "load_tensors",
@@ -38,9 +50,11 @@ __all__ = [
     "read_checkpoint",
     "recalibrate",
     "resized",
+    "save_ensemble",
     "save_subnet",
     "save_tensors",
     "standardised",
+    "stored_bytes",
     "to_tensor",
     "top1",
 ]

@@ -43,7 +43,8 @@ def made(job: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
         patch.setattr(subprocess, "Popen", Workers().popen)
         evaluated = in_process("evaluate", run, *INT8, "--subnets", 9, "--format", "json")
         assert evaluated.code == 0, evaluated.stderr
-        profiled = in_process("profile", "--run", run, *INT8, "--out", table)
+        few = ("--calibration", 6, "--holdout", 9)
+        profiled = in_process("profile", "--run", run, *INT8, *few, "--out", table)
         assert profiled.code == 0, profiled.stderr
     return Made(run, job.table, table, evaluated)
 
@@ -78,6 +79,7 @@ def _data(run: Path) -> Any:
     return run_data(record.data, record.data_options, record.search_space)
 
 
+@pytest.mark.slow
 def test_top1_is_that_of_the_file_which_export_writes(
     made: Made, run: Path, cli: Cli, workers: Workers
 ) -> None:
@@ -112,6 +114,7 @@ def _top1(path: Path, evaluator: Evaluator) -> float:
     return float(100 * (session.run(pixels).argmax(1) == images.labels).mean())
 
 
+@pytest.mark.slow
 def test_the_more_accurate_of_both_that_fits_wins(
     made: Made, run: Path, cli: Cli, workers: Workers
 ) -> None:
@@ -129,6 +132,7 @@ def test_the_more_accurate_of_both_that_fits_wins(
     assert "the most accurate that fits: " in found.stderr
 
 
+@pytest.mark.slow
 def test_where_only_one_fits_it_wins(made: Made, run: Path, cli: Cli, workers: Workers) -> None:
     """INT8 files are smaller, so they are faster here: a budget that float32 cannot meet."""
     both = ("--table", made.fp32, "--table", made.int8)

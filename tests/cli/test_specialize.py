@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from ofa_deploy.specialize import load_ensemble
-from ofa_deploy.supernet import load_subnet
+from ofa_deploy.export import load_manifest
+from ofa_deploy.export.classify import feed, read_square
+from ofa_deploy.runtimes import get_runtime
+from ofa_deploy.supernet import load_ensemble, load_subnet
 
 SHORT = ("--set", "batch=16", "--set", "calibration=32", "--threads", 1, "--corrupted-images", 8)
 TUNE = ("--method", "finetune", "--scale", 0.05, *SHORT)
@@ -44,7 +46,9 @@ def test_fine_tuning_gives_a_subnet_that_export_takes(
     assert exported.code == 0, exported.stderr
 
 
-def test_tickets_give_an_ensemble(cli: Callable[..., Any], job: Any, workers: Any) -> None:
+def test_tickets_give_an_ensemble(
+    cli: Callable[..., Any], job: Any, photos: Path, workers: Any
+) -> None:
     pairs = ("members=2", "sparsity=0.5", "update_steps=2")
     few = [part for text in pairs for part in ("--set", text)]
     done = cli(
@@ -59,7 +63,29 @@ def test_tickets_give_an_ensemble(cli: Callable[..., Any], job: Any, workers: An
     names = ("latency_member", "latency_in_turn", "latency_stacked")
     member, in_turn, stacked = (float(after[name]) for name in names)
     assert in_turn > member and stacked > member  # the fake times a graph by its size
-    assert len(load_ensemble(Path("r/subnets/best.ensemble.json")).subnets) == 2
+    path = Path("r/subnets/best.ensemble.json")
+    assert len(load_ensemble(path).subnets) == 2
+    assert f"ofa-deploy export {path} --out r/bundle" in done.stderr
+    _export_and_use(cli, path, min((photos / "rust").iterdir()))
+
+
+def _export_and_use(cli: Callable[..., Any], path: Path, photo: Path) -> None:
+    """An ensemble's bundle is one like any other; what it gives are probabilities already."""
+    targets = ("--target", "onnx,onnx-fp16,ort-int8,torch-export")
+    done = cli("export", path, "--out", "b", *targets, "--no-measure", "--format", "json")
+    assert done.code == 0, done.stderr
+    manifest = load_manifest(Path("b/manifest.json"))
+    assert (manifest.members, manifest.output) == (2, "probabilities")
+    ensemble = load_ensemble(path)
+    assert manifest.weights_sha256 == ensemble.weights_sha256
+    assert manifest.subnet["measured"]["top1"] == ensemble.record.network.measured["top1"]
+    assert manifest.targets["onnx"].accuracy is not None
+    assert cli("verify", "b").code == 0
+    (row,) = json.loads(cli("run", "b", photo, "--top", 1, "--format", "json").stdout)
+    model = get_runtime("onnxruntime").load(Path("b/model.onnx").read_bytes())
+    given = model.run(feed([read_square(photo)], manifest.preprocessing, "none"))
+    assert given.sum() == pytest.approx(1)
+    assert row["probability"] == pytest.approx(given.max())
 
 
 def test_imitation_finds_its_parent_and_goes_on(cli: Callable[..., Any], job: Any) -> None:

@@ -22,14 +22,14 @@ from ofa_deploy.export import (
     bench_bundle,
     export_subnet,
 )
+from ofa_deploy.export.busy import busy
 from ofa_deploy.export.classify import feed, read_square
-from ofa_deploy.export.load import busy
 from ofa_deploy.export.manifest import Preprocessing
 from ofa_deploy.profiling import Protocol
 from ofa_deploy.supernet import to_tensor
 
 bench_module: Any = importlib.import_module("ofa_deploy.export.bench")
-load_module: Any = importlib.import_module("ofa_deploy.export.load")
+load_module: Any = importlib.import_module("ofa_deploy.export.busy")
 Times = Callable[..., dict[str, Latency]]
 
 
@@ -184,7 +184,7 @@ def workers() -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process().children()
-        if "ofa_deploy.export.load" in child.cmdline()
+        if "ofa_deploy.export.busy" in child.cmdline()
     ]
 
 

@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from ofa_deploy.data import ImageSet
-from ofa_deploy.export import subnet_graph
 from ofa_deploy.export.sensitivity import Noise, Sensitivity, find_sensitive
 from ofa_deploy.runtimes.base import ByteMath
 from ofa_deploy.runtimes.onnx_int8 import Quantizer
 from ofa_deploy.space import Arch, Block, SearchSpace
-from ofa_deploy.supernet import batches
+from ofa_deploy.supernet import Ensemble, batches
 from ofa_deploy.supernet.modules import Classifier
 
 
@@ -45,7 +44,7 @@ class Additive:
 
 
 def found(saved: Any, network: Any, powers: dict[int, float]) -> tuple[Sensitivity, Additive]:
-    model = subnet_graph(saved.subnet, saved.record)
+    model = Ensemble((saved.subnet,), saved.record).onnx()
     fake: Any = Additive(model, powers)
     return find_sensitive(model, fake, fake, network), fake
 
@@ -105,7 +104,7 @@ def test_a_real_network_gains_what_is_said(
     with torch.no_grad():
         last.linear.weight[:, 0] *= 1000.0
         last.features.weight[0] *= 0.001
-    model = subnet_graph(subnet, saved.record)
+    model = Ensemble((subnet,), saved.record).onnx()
     x, others = (
         [np.ascontiguousarray(b.numpy()) for b in batches(calibration.take(part), 12)]
         for part in (slice(40), slice(40, None))

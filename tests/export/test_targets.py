@@ -24,11 +24,10 @@ from ofa_deploy.export import (
     Manifest,
     export_subnet,
     get_target,
-    subnet_graph,
 )
 from ofa_deploy.graph import OPSET
 from ofa_deploy.runtimes.openvino import OpenVino
-from ofa_deploy.supernet import to_tensor
+from ofa_deploy.supernet import Ensemble, to_tensor
 
 openvino: Any = importlib.import_module("openvino")
 
@@ -319,7 +318,7 @@ def graph_of(saved: Any, noise: float) -> onnx.ModelProto:
     with torch.no_grad():
         for weight in subnet.parameters():
             weight.mul_(1 + noise * torch.randn(weight.shape, generator=generator))
-    return subnet_graph(subnet, saved.record)
+    return Ensemble((subnet,), saved.record).onnx()
 
 
 # -- names ----------------------------------------------------------------------------------

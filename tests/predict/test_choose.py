@@ -11,8 +11,8 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 
 from ofa_deploy.errors import InputError, MismatchError
 from ofa_deploy.predict import AccuracyModel, choose_subnets, fit_accuracy, refit_accuracy
-from ofa_deploy.predict.evidence import Numbers, fit_process
 from ofa_deploy.predict.features import features_of
+from ofa_deploy.predict.gaussian_process import Numbers, fit_process
 from ofa_deploy.space import Arch, SearchSpace
 from tests.predict.conftest import narrow_space, true_top1
 

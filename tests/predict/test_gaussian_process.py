@@ -1,322 +1,214 @@
-"""Accuracy models fitted to measurements, against a Gaussian process written out in numpy."""
+"""The process and its numbers, against formulas written out in numpy."""
 
-from dataclasses import replace
-from pathlib import Path
+import math
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import kendalltau
+from hypothesis.extra.numpy import arrays
 
-from ofa_deploy.errors import InputError, MismatchError
-from ofa_deploy.predict import (
-    AccuracyModel,
-    choose_subnets,
-    fit_accuracy,
-    load_accuracy_model,
-    refit_accuracy,
-)
-from ofa_deploy.predict.accuracy import accuracy_facts
-from ofa_deploy.predict.evidence import Process, fit_process, leave_one_out
-from ofa_deploy.predict.features import features_of
-from ofa_deploy.predict.onnx_graph import OnnxGraph
-from ofa_deploy.space import Arch, SearchSpace, get_space
-from tests.predict.conftest import narrow_space, true_top1
-from tests.predict.test_evidence import posterior
+from ofa_deploy.predict import gaussian_process
+from ofa_deploy.predict.features import Features, features_of
+from ofa_deploy.predict.gaussian_process import Numbers, Process, Warp, fit_process, leave_one_out
+from ofa_deploy.space import Arch, SearchSpace
 
 Floats = npt.NDArray[np.float64]
 
 
-def features(space: SearchSpace, archs: list[Arch]) -> Floats:
-    return features_of(space)(space.encode(archs))
+def covariance(numbers: Numbers, a: Floats, b: Floats) -> Floats:
+    """Without noise, one pair of networks at a time."""
+    pairs, local, near, _ = np.exp(numbers.logs[-4:])
+    variances = np.array([math.exp(numbers.logs[group]) for group in numbers.groups])
+
+    def of_two(x: Floats, y: Floats) -> float:
+        product = float(sum(variances * x * y))
+        distance = float(sum(variances * (x - y) ** 2))
+        shared = local * math.exp(-near * distance / 2)
+        return float(1 + product + pairs * product**2 + shared)
+
+    return np.array([[of_two(x, y) for y in b] for x in a])
 
 
-def process_of(space: SearchSpace, archs: list[Arch], top1: Floats) -> Process:
-    return fit_process(features(space, archs), features_of(space).groups, top1)
+def noise(numbers: Numbers) -> float:
+    return math.exp(numbers.logs[-1]) + 1e-7
+
+
+def posterior(
+    numbers: Numbers, warp: Warp, features: Floats, top1: Floats, asked: Floats
+) -> Floats:
+    """Mean at ``asked`` by the textbook, in percent."""
+    seen = (-np.log(warp.ceiling - top1) - warp.mean) / warp.spread
+    noisy = covariance(numbers, features, features) + noise(numbers) * np.eye(len(features))
+    mean = covariance(numbers, asked, features) @ np.linalg.solve(noisy, seen)
+    return warp.ceiling - np.exp(-(warp.mean + warp.spread * mean))
 
 
 @pytest.fixture(scope="module")
-def model(tiny_space: SearchSpace, archs: list[Arch], top1: Floats) -> AccuracyModel:
-    return fit_accuracy(tiny_space, archs[:60], top1[:60].tolist())
+def features(tiny_space: SearchSpace) -> Features:
+    return features_of(tiny_space)
 
 
-def test_model_is_much_better_than_the_mean(
-    tiny_space: SearchSpace, archs: list[Arch], top1: Floats, model: AccuracyModel
+@pytest.fixture(scope="module")
+def x(tiny_space: SearchSpace, features: Features, archs: list[Arch]) -> Floats:
+    return features(tiny_space.encode(archs))
+
+
+@pytest.fixture(scope="module")
+def process(features: Features, x: Floats, top1: Floats) -> Process:
+    return fit_process(x[:40], features.groups, top1[:40])
+
+
+def test_process_is_the_posterior(process: Process, x: Floats, top1: Floats) -> None:
+    expected = posterior(process.numbers, process.warp, x[:40], top1[:40], x[40:80])
+    np.testing.assert_allclose(process.predict(x[40:80]), expected, rtol=1e-8)
+
+
+@given(top1=arrays(float, st.integers(3, 20), elements=st.floats(0, 100)))
+def test_warp_standardises_and_comes_back(top1: Floats) -> None:
+    process = fit_process(np.zeros((len(top1), 1)), np.zeros(1, np.intp), top1)
+    warp = process.warp
+    assert warp.ceiling > top1.max()
+    seen = warp(top1)
+    np.testing.assert_allclose(warp.back(seen), top1, atol=1e-9)
+    assert seen.mean() == pytest.approx(0, abs=1e-6)
+    if np.ptp(top1) > 0.1:
+        assert seen.std() == pytest.approx(1, rel=1e-6)
+    assert (np.diff(seen[np.argsort(top1)]) >= 0).all()
+
+
+def log_evidence(logs: Floats, groups: npt.NDArray[np.intp], x: Floats, top1: Floats) -> float:
+    """Logarithm of the density of accuracies, times the prior; as the module's head has it."""
+    gap = float(np.ptp(top1)) * math.exp(logs[-1])
+    ceiling = float(top1.max()) + gap
+    raw = -np.log(ceiling - top1)
+    warp = Warp(ceiling, float(raw.mean()), float(raw.std()))
+    numbers = Numbers(logs[:-1], groups)
+    noisy = covariance(numbers, x, x) + noise(numbers) * np.eye(len(x))
+    _, determinant = np.linalg.slogdet(noisy)
+    seen = warp(top1)
+    density = -0.5 * seen @ np.linalg.solve(noisy, seen) - 0.5 * determinant
+    change = -np.log(ceiling - top1).sum() - len(x) * math.log(warp.spread)
+    means = [-6.0] * (groups.max() + 1) + [-0.5, -5.0, 4.0, -6.0, 0.3]
+    deviations = [1.5] * (groups.max() + 1) + [1.0, 2.0, 1.5, 2.0, 0.4]
+    prior = -0.5 * (((logs - means) / deviations) ** 2).sum()
+    return float(density + change + prior)
+
+
+def test_numbers_are_the_most_probable(
+    features: Features, process: Process, x: Floats, top1: Floats
 ) -> None:
-    truth = np.array([true_top1(tiny_space, arch) for arch in archs[60:]])
-    error = float(np.sqrt(((model.predict(archs[60:]) - truth) ** 2).mean()))
-    of_the_mean = float(np.sqrt(((top1[:60].mean() - truth) ** 2).mean()))
-    assert error < 0.2 * of_the_mean
-    assert kendalltau(model.predict(archs[60:]), truth).statistic > 0.9
+    x, top1 = x[:40], top1[:40]
+    gap = (process.warp.ceiling - top1.max()) / np.ptp(top1)
+    logs = np.append(process.numbers.logs, math.log(gap))
+    best = log_evidence(logs, features.groups, x, top1)
+    changes = np.concatenate([sign * 0.3 * np.eye(len(logs)) for sign in (-1, 1)])
+    others = [log_evidence(logs + change, features.groups, x, top1) for change in changes]
+    assert max(others) < best + 0.02  # the search stops when little is left to gain
+    assert np.median(others) < best
 
 
-def test_graph_is_the_posterior(
-    tiny_space: SearchSpace, archs: list[Arch], top1: Floats, model: AccuracyModel
+def test_slopes_are_the_values(
+    features: Features, x: Floats, top1: Floats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = process_of(tiny_space, archs[:60], top1[:60])
-    x = features(tiny_space, archs)
-    expected = posterior(found.numbers, found.warp, x[:60], top1[:60], x)
-    np.testing.assert_allclose(model.predict(archs), expected, rtol=0, atol=1e-3)
+    """What the search for numbers goes by, against differences of its values."""
+    asked = []
+    search = gaussian_process._most_probable
+
+    def spy(loss, mean, deviation, start, steps):  # type: ignore[no-untyped-def]
+        asked.append((loss, mean))
+        return search(loss, mean, deviation, start, steps)
+
+    monkeypatch.setattr(gaussian_process, "_most_probable", spy)
+    found = fit_process(x[:25], features.groups, top1[:25])
+    leave_one_out(found, x[:25], top1[:25])
+    assert len(asked) == 11  # all networks, and without each tenth
+    rng = np.random.default_rng(0)
+    for loss, mean in asked[:2]:
+        logs = mean + rng.normal(0, 0.3, len(mean))
+        _, slopes = loss(logs)
+        for number, step in enumerate(1e-5 * np.eye(len(logs))):
+            difference = (loss(logs + step)[0] - loss(logs - step)[0]) / 2e-5
+            assert slopes[number] == pytest.approx(difference, rel=1e-3, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["ofa-mbv3-w1.0", "ofa-resnet50", "compofa-mbv3"])
-def test_graph_is_the_process_in_published_spaces(name: str) -> None:
-    space = get_space(name)
-    rng = np.random.default_rng(4)
-    archs = space.decode(space.sample(rng, 200))
-    macs = np.array([space.cost(arch).macs for arch in archs])
-    top1 = 70 + 3 * np.log(macs / macs.mean()) + rng.normal(0, 0.05, len(archs))
-    model = fit_accuracy(space, archs[:40], top1[:40])
-    expected = process_of(space, archs[:40], top1[:40]).predict(features(space, archs))
-    np.testing.assert_allclose(model.predict(archs), expected, rtol=0, atol=1e-3)
-
-
-@pytest.mark.parametrize(("n", "rank"), [(12, 12), (60, 55)])
-def test_errors_are_of_networks_left_out(
-    tiny_space: SearchSpace, archs: list[Arch], top1: Floats, n: int, rank: int
+def test_left_out_one_by_one(
+    process: Process, x: Floats, top1: Floats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 12 errors the 12th is the margin, of 60 the ceil(61 · 0.9) = 55th."""
-    model = fit_accuracy(tiny_space, archs[:n], top1[:n])
-    found = process_of(tiny_space, archs[:n], top1[:n])
-    left_out = leave_one_out(found, features(tiny_space, archs[:n]), top1[:n])
-    errors = np.abs(left_out - top1[:n])
-    assert model.rmse == pytest.approx(float(np.sqrt((errors**2).mean())), rel=1e-6)
-    assert model.margin == pytest.approx(float(np.sort(errors)[rank - 1]), rel=1e-6)
-    assert model.kendall == pytest.approx(kendalltau(left_out, top1[:n]).statistic)
-    assert model.networks == n
+    """Numbers kept, as with many networks: the posterior of all others."""
+    monkeypatch.setattr(gaussian_process, "_FEW", 0)
+    x, top1 = x[:40], top1[:40]
+    expected = [
+        posterior(process.numbers, process.warp, x[rest], top1[rest], x[~rest])[0]
+        for rest in (np.arange(40) != i for i in range(40))
+    ]
+    np.testing.assert_allclose(leave_one_out(process, x, top1), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("n", [30, 60])
-def test_interval_covers_unseen_networks(
-    tiny_space: SearchSpace, archs: list[Arch], top1: Floats, n: int
+def test_measured_twice_is_left_out_twice(
+    process: Process, x: Floats, top1: Floats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the whole 90 %, whichever networks were measured."""
-    rng = np.random.default_rng(7)
-    covered = []
-    for _ in range(4):
-        order = rng.permutation(len(archs))
-        drawn, others = order[:n], order[n:]
-        model = fit_accuracy(tiny_space, [archs[i] for i in drawn], top1[drawn])
-        low, high = model.interval([archs[i] for i in others])
-        covered.append(((low <= top1[others]) & (top1[others] <= high)).mean())
-    assert 0.84 < np.mean(covered) < 0.97
+    monkeypatch.setattr(gaussian_process, "_FEW", 0)
+    rows = np.array([*range(30), 4, 4, 9])
+    top1 = top1[rows] + np.r_[np.zeros(30), 0.3, -0.1, 0.2]
+    expected = [
+        posterior(process.numbers, process.warp, x[rows[rest]], top1[rest], x[[row]])[0]
+        for row, rest in ((row, rows != row) for row in rows)
+    ]
+    np.testing.assert_allclose(leave_one_out(process, x[rows], top1), expected, atol=1e-6)
 
 
-def test_same_measurements_give_the_same_model(
-    tiny_space: SearchSpace, archs: list[Arch], top1: Floats, model: AccuracyModel
+@pytest.mark.parametrize("left_out", [0, 17, 5])
+def test_own_accuracy_is_not_seen(process: Process, x: Floats, top1: Floats, left_out: int) -> None:
+    """Whatever was measured of a network, all that is said of it stays the same."""
+    rows = np.array([*range(40), 5, 5])
+    own = rows == left_out
+    before = leave_one_out(process, x[rows], top1[rows])
+    after = leave_one_out(process, x[rows], np.where(own, top1[rows] - 1.5, top1[rows]))
+    np.testing.assert_allclose(after[own], before[own], atol=1e-7)
+    assert (np.abs(after - before)[~own] > 1e-6).all()
+
+
+def test_numbers_fitted_to_all_flatter(
+    features: Features, x: Floats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    again = fit_accuracy(tiny_space, tiny_space.encode(archs[:60]), top1[:60])
-    np.testing.assert_array_equal(again.predict(archs), model.predict(archs))
-    assert (again.margin, again.rmse, again.kendall) == (model.margin, model.rmse, model.kendall)
+    """Of noise nothing can be learned: without numbers that saw a network errors are larger."""
+    rng = np.random.default_rng(0)
+    anew: list[float] = []
+    kept: list[float] = []
+    for _ in range(6):
+        top1 = 50 + rng.normal(0, 1, 30)
+        process = fit_process(x[:30], features.groups, top1)
+        for few, errors in ((250, anew), (0, kept)):
+            monkeypatch.setattr(gaussian_process, "_FEW", few)
+            errors.append((leave_one_out(process, x[:30], top1) - top1).std() / top1.std())
+        monkeypatch.undo()
+    assert np.mean(anew) > np.mean(kept) + 0.02
+    assert np.mean(anew) > 1.02
 
 
-# -- accuracies and networks that are odd -----------------------------------------------------
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_very_few_networks(features: Features, x: Floats, top1: Floats, n: int) -> None:
+    process = fit_process(x[:n], features.groups, top1[:n])
+    assert np.isfinite(process.predict(x)).all()
+    assert np.isfinite(leave_one_out(process, x[:n], top1[:n])).all()
 
 
-@pytest.mark.parametrize("value", [0.0, 50.0, 100.0])
-def test_equal_accuracies_are_predicted(
-    tiny_space: SearchSpace, archs: list[Arch], value: float
-) -> None:
-    model = fit_accuracy(tiny_space, archs[:10], [value] * 10)
-    np.testing.assert_allclose(model.predict(archs), value, atol=1e-3)
-    assert model.rmse == pytest.approx(0, abs=1e-6)
-    assert model.kendall == 0.0
-
-
-@settings(max_examples=12)
-@given(
-    top1=st.lists(st.floats(0, 100) | st.sampled_from([0.0, 100.0]), min_size=9, max_size=16),
-    different=st.integers(1, 16),
-)
-def test_any_accuracies_of_any_networks(
-    tiny_space: SearchSpace, archs: list[Arch], top1: list[float], different: int
-) -> None:
-    """Identical networks with different accuracies among them, or all of them."""
-    networks = [archs[i % different] for i in range(len(top1))]
-    model = fit_accuracy(tiny_space, networks, top1)
-    predicted = model.predict(archs)
-    assert ((predicted >= 0) & (predicted <= 100)).all()
-    assert np.isfinite([model.margin, model.rmse, model.kendall]).all()
-    assert model.margin >= 0
-    process = process_of(tiny_space, networks, np.array(top1))
-    expected = process.predict(features(tiny_space, archs)).clip(0, 100)
-    np.testing.assert_allclose(predicted, expected, atol=5e-3)
-
-
-def test_accuracies_that_differ_by_rounding(tiny_space: SearchSpace, archs: list[Arch]) -> None:
-    top1 = [50.0 + 7.2e-15 * (number % 2) for number in range(12)]
-    model = fit_accuracy(tiny_space, archs[:12], top1)
-    np.testing.assert_allclose(model.predict(archs), 50, atol=1e-5)
-
-
-def test_network_measured_twice(tiny_space: SearchSpace, archs: list[Arch], top1: Floats) -> None:
-    """Its prediction lies between both, and neither is what the other is judged by."""
-    twice, once = archs[:20], [*archs[:20], *archs[20:60]]
-    model = fit_accuracy(tiny_space, [*twice, *once], [*(top1[:20] + 1.0), *top1[:60]])
-    assert model.networks == 80
-    assert np.abs(model.predict(twice) - (top1[:20] + 0.5)).mean() < 0.3
-    same = fit_accuracy(tiny_space, archs[:12] * 2, [*top1[:12], *top1[:12]])
-    alone = fit_accuracy(tiny_space, archs[:12], top1[:12])
-    assert same.rmse > 0.5 * alone.rmse
-
-
-def test_all_are_one_network(tiny_space: SearchSpace, archs: list[Arch]) -> None:
-    model = fit_accuracy(tiny_space, archs[:1] * 9, np.linspace(40, 60, 9))
-    assert model.predict(archs[:1])[0] == pytest.approx(50, abs=2)
-    assert model.margin > 5
-
-
-@pytest.mark.parametrize(
-    "space",
-    [
-        narrow_space(resolutions=(12, 16)),
-        narrow_space(depths=(1, 2)),
-        narrow_space(kernels=(3, 5, 7)),
-        narrow_space(expands=(2, 3)),
-    ],
-    ids=["resolution", "depth", "kernel", "expand"],
-)
-def test_one_gene_alone(space: SearchSpace) -> None:
-    archs = space.decode(space.sample(np.random.default_rng(0), 18))
-    top1 = np.array([true_top1(space, arch) for arch in archs])
-    model = fit_accuracy(space, archs, top1)
-    np.testing.assert_allclose(model.predict(archs), top1, atol=0.02 * np.ptp(top1))
-
-
-def test_single_network_is_nothing_to_learn_from() -> None:
-    space = narrow_space()
-    with pytest.raises(InputError, match="space narrow holds a single network"):
-        fit_accuracy(space, [space.smallest] * 9, [50.0] * 9)
-
-
-# -- what is refused --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("networks", "accuracies"), [(8, 8), (3, 3), (0, 0), (10, 9), (9, 10)])
-def test_numbers_of_networks_and_accuracies(
-    tiny_space: SearchSpace, archs: list[Arch], networks: int, accuracies: int
-) -> None:
-    with pytest.raises(InputError, match=f"at least 9 .* found {networks} and {accuracies}"):
-        fit_accuracy(tiny_space, archs[:networks], [50.0] * accuracies)
-
-
-@pytest.mark.parametrize("wrong", [-0.1, 100.1, float("nan"), float("inf")])
-def test_accuracies_are_percent(tiny_space: SearchSpace, archs: list[Arch], wrong: float) -> None:
-    with pytest.raises(InputError, match="accuracies must be percent, between 0 and 100"):
-        fit_accuracy(tiny_space, archs[:9], [50.0] * 8 + [wrong])
-
-
-def test_networks_of_another_space_are_refused(tiny_space: SearchSpace, archs: list[Arch]) -> None:
-    with pytest.raises(MismatchError, match="resolution = 20"):
-        fit_accuracy(tiny_space, [replace(archs[0], resolution=20), *archs[:8]], [50.0] * 9)
-    with pytest.raises(InputError, match="expected a population of shape"):
-        fit_accuracy(tiny_space, np.zeros((9, 3), np.int8), [50.0] * 9)
-
-
-def test_nine_networks_are_enough(tiny_space: SearchSpace, archs: list[Arch], top1: Floats) -> None:
-    """Of nine errors the ceil(10 · 0.9) = 9th is the margin: the fewest of which one is."""
-    model = fit_accuracy(tiny_space, archs[:9], top1[:9].tolist())
-    assert model.networks == 9
-    assert np.isfinite(model.margin)
-
-
-def test_most_networks(tiny_space: SearchSpace) -> None:
-    rows = tiny_space.sample(np.random.default_rng(0), 5_001)
-    with pytest.raises(InputError, match="at most 5,000, .* found 5001 and 5001"):
-        fit_accuracy(tiny_space, rows, np.full(5_001, 50.0))
-
-
-# -- refits -----------------------------------------------------------------------------------
-
-
-def test_refit_is_a_fit_to_all(
-    tiny_space: SearchSpace, archs: list[Arch], top1: Floats, model: AccuracyModel
-) -> None:
-    some = fit_accuracy(tiny_space, archs[:50], top1[:50])
-    again = refit_accuracy(some, archs[50:60], top1[50:60].tolist())
-    np.testing.assert_array_equal(again.predict(archs), model.predict(archs))
-    assert (again.networks, again.margin) == (60, model.margin)
-    rows, known = again.measured
-    assert tiny_space.decode(rows) == archs[:60]
-    np.testing.assert_array_equal(known, top1[:60])
-
-
-def test_refit_learns_nothing_twice(
-    tiny_space: SearchSpace, archs: list[Arch], top1: Floats, model: AccuracyModel
-) -> None:
-    """A network that is known keeps its accuracy; one that comes twice has its first."""
-    more = [archs[3], archs[60], archs[60]]
-    again = refit_accuracy(model, more, [1.0, top1[60], 2.0])
-    assert again.networks == 61
-    np.testing.assert_array_equal(again.measured[1], top1[:61])
-    same = refit_accuracy(model, [], [])
-    np.testing.assert_array_equal(same.predict(archs), model.predict(archs))
-
-
-def test_refit_of_a_loaded_model(
-    archs: list[Arch], top1: Floats, model: AccuracyModel, tmp_path: Path
-) -> None:
-    loaded = load_accuracy_model(model.save(tmp_path / "accuracy.onnx"))
-    more = archs[60:70], top1[60:70]
-    np.testing.assert_array_equal(
-        refit_accuracy(loaded, *more).predict(archs), refit_accuracy(model, *more).predict(archs)
+def test_prior_alone(features: Features) -> None:
+    numbers = Numbers.prior(features.groups)
+    np.testing.assert_allclose(numbers.variances, math.exp(-6))
+    assert numbers.others == pytest.approx(
+        (math.exp(-0.5), math.exp(-5), math.exp(4), math.exp(-6) + 1e-7)
     )
 
 
-def test_refit_for_fewer_resolutions(
-    tiny_space: SearchSpace, archs: list[Arch], top1: Floats, model: AccuracyModel
+def test_more_networks_than_numbers_need(
+    features: Features, x: Floats, top1: Floats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It still knows what was measured at the others."""
-    only = tiny_space.with_resolutions(16)
-    large = [
-        (arch, value) for arch, value in zip(archs, top1, strict=True) if arch.resolution == 16
-    ]
-    more = [arch for arch, _ in large[-10:]], [value for _, value in large[-10:]]
-    again = refit_accuracy(model.onto(only), *more)
-    assert again.space.fingerprint == only.fingerprint
-    assert again.fitted_space.fingerprint == tiny_space.fingerprint
-    asked = [arch for arch, _ in large]
-    expected = refit_accuracy(model, *more)
-    np.testing.assert_array_equal(again.predict(asked), expected.predict(asked))
-    twice = refit_accuracy(again, asked[:5], [value for _, value in large[:5]])
-    assert twice.networks >= again.networks
-    assert twice.space.fingerprint == only.fingerprint
-
-
-def test_refit_brings_predictions_nearer(
-    tiny_space: SearchSpace, archs: list[Arch], top1: Floats
-) -> None:
-    few = fit_accuracy(tiny_space, archs[:12], top1[:12])
-    more = refit_accuracy(few, archs[12:60], top1[12:60])
-
-    def error(model: AccuracyModel) -> float:
-        return float(np.sqrt(((model.predict(archs[60:]) - top1[60:]) ** 2).mean()))
-
-    assert error(more) < 0.5 * error(few)
-    assert more.margin < few.margin
-
-
-@pytest.mark.parametrize("accuracies", [1, 3])
-def test_refit_to_other_numbers(archs: list[Arch], model: AccuracyModel, accuracies: int) -> None:
-    message = f"one accuracy a network, found 2 networks and {accuracies} accuracies"
-    with pytest.raises(InputError, match=message):
-        refit_accuracy(model, archs[60:62], [50.0] * accuracies)
-
-
-def test_refit_to_what_is_no_accuracy(archs: list[Arch], model: AccuracyModel) -> None:
-    with pytest.raises(InputError, match="accuracies must be percent"):
-        refit_accuracy(model, archs[60:61], [float("nan")])
-
-
-def test_model_from_elsewhere_stays(
-    tiny_space: SearchSpace, archs: list[Arch], rng: np.random.Generator
-) -> None:
-    """It has no measurements to add to; what to measure is chosen as if nothing were known."""
-    graph = OnnxGraph()
-    graph.add("ReduceSum", "population", graph.ints([1]), keepdims=0)
-    facts = accuracy_facts(tiny_space, source="elsewhere")
-    model = AccuracyModel.of(graph.model("accuracy", "population", "top1"), tiny_space, facts)
-    assert refit_accuracy(model, archs[:10], [50.0] * 10) is model
-    assert len(set(choose_subnets(model, 3, rng=rng))) == 3
+    """Numbers of some, but predictions from all."""
+    monkeypatch.setattr(gaussian_process, "_MOST", 30)
+    process = fit_process(x[:60], features.groups, top1[:60])
+    assert process.regressor.X_train_.shape[0] == 60
+    expected = posterior(process.numbers, process.warp, x[:60], top1[:60], x[60:80])
+    np.testing.assert_allclose(process.predict(x[60:80]), expected, rtol=1e-8)

@@ -10,18 +10,21 @@ import pytest
 import torch
 
 from ofa_deploy.errors import FileFormatError, InputError
+from ofa_deploy.graph import ensemble_onnx
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.runtimes import get_runtime
 from ofa_deploy.space import Arch, SearchSpace, get_space
-from ofa_deploy.specialize import (
+from ofa_deploy.supernet import (
     Ensemble,
-    ensemble_onnx,
+    Subnet,
+    SubnetFile,
     load_ensemble,
     load_members,
+    recalibrate,
     save_ensemble,
+    save_subnet,
     stored_bytes,
 )
-from ofa_deploy.supernet import Subnet, SubnetFile, recalibrate, save_subnet
 from ofa_deploy.supernet.modules import initialise
 from tests.specialize.test_bridges import RESNET, WIDE
 
@@ -86,15 +89,29 @@ def test_the_graph_is_the_mean_of_members(case: str, stacked: bool) -> None:
 
 
 def test_a_single_member_is_its_own_mean() -> None:
+    """As an ensemble of one; by itself it gives its logits, as any subnet does."""
     space, arch = CASES["mbv3"]
     made = ensemble(space, arch, 1)
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     runtime = get_runtime("onnxruntime")
     with torch.no_grad():
-        expected = made.subnets[0](images).softmax(1).numpy()
+        logits = made.subnets[0](images)
     for stacked in (False, True):
-        found = runtime.load(runtime.build(made.onnx(stacked=stacked))).run(images.numpy())
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+        graph = ensemble_onnx(made.blocks, made.weights(), stacked=stacked)
+        found = runtime.load(runtime.build(graph)).run(images.numpy())
+        np.testing.assert_allclose(found, logits.softmax(1).numpy(), atol=1e-6)
+    found = runtime.load(runtime.build(made.onnx())).run(images.numpy())
+    np.testing.assert_allclose(found, logits.numpy(), atol=1e-5)
+    assert made.module is made.subnets[0]
+
+
+def test_the_module_is_the_mean_of_members() -> None:
+    space, arch = CASES["mbv3"]
+    made = ensemble(space, arch, 3)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = sum(member(images).softmax(1) for member in made.subnets) / 3
+        torch.testing.assert_close(made.module(images), expected)
 
 
 def test_a_graph_may_have_a_fixed_batch() -> None:

@@ -8,14 +8,12 @@ from ofa_deploy.data import DataSplits
 from ofa_deploy.specialize import (
     CORRUPTIONS,
     SEVERITIES,
-    Ensemble,
     corrupt,
     judge,
-    load_members,
     member_probabilities,
     quality,
 )
-from ofa_deploy.supernet import to_tensor, top1
+from ofa_deploy.supernet import Ensemble, load_members, to_tensor, top1
 from tests.specialize.conftest import Cut
 from tests.specialize.test_ensemble import CASES, ensemble
 

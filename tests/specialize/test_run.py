@@ -14,15 +14,8 @@ import torch
 from ofa_deploy.data import DataSplits, ImageSet
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError
 from ofa_deploy.export import export_subnet
-from ofa_deploy.specialize import (
-    SpecializeFile,
-    load_ensemble,
-    load_members,
-    load_parent,
-    parent_shape,
-    specialize,
-)
-from ofa_deploy.supernet import load_subnet, top1
+from ofa_deploy.specialize import SpecializeFile, load_parent, parent_shape, specialize
+from ofa_deploy.supernet import load_ensemble, load_members, load_subnet, top1
 from ofa_deploy.train import load_supernet
 from tests.specialize.conftest import Cut, settings
 from tests.train.runs import stop_at

@@ -49,10 +49,12 @@ def deps_plan(config: DepsConfig, steps_per_epoch: int) -> Plan:
             lambda step: sandwich(beta(shrinking + step)),
             ("sort channels",),
         ),
-        Phase("shrink", steps - end, lambda step: lr(end + step), lambda _: sandwich(1.0)),
+        Phase(
+            "shrink",
+            steps - end,
+            lambda step: lr(end + step),
+            lambda _: sandwich(1.0),
+            () if config.ramp_epochs else ("sort channels",),
+        ),
     )
-    if not config.ramp_epochs:
-        shrink = phases[2]
-        sorting = Phase("shrink", shrink.steps, shrink.lr, shrink.rules, ("sort channels",))
-        phases = (phases[0], sorting)  # type: ignore[assignment]
     return Plan(tuple(phase for phase in phases if phase.steps))

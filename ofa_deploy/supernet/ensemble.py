@@ -1,20 +1,24 @@
 """Several subnets that answer together: the file that names them, and what they take to store."""
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import onnx
+import torch
 from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
 
 from ofa_deploy._files import read_model, sha256_file, write_model
 from ofa_deploy.errors import FileFormatError, InputError
-from ofa_deploy.graph import BlockWeights
+from ofa_deploy.graph import BlockWeights, build_onnx, ensemble_onnx
 from ofa_deploy.space import Arch, Block
-from ofa_deploy.specialize.graph import ensemble_onnx
-from ofa_deploy.supernet import Subnet, SubnetFile, folded_weights, load_subnet
+from ofa_deploy.supernet.folding import folded_weights
+from ofa_deploy.supernet.storage import SubnetFile, load_subnet
+from ofa_deploy.supernet.supernet import Subnet
 
 __all__ = [
     "Ensemble",
@@ -61,11 +65,13 @@ class Ensemble:
 
     Attributes:
         subnets: in eval mode.
-        record: of the first, which says what all have in common.
+        record: what all have in common, and what was measured of the whole.
+        hashes: SHA-256 of each member's weights, where they come from files.
     """
 
     subnets: tuple[Subnet, ...]
     record: SubnetFile
+    hashes: tuple[str, ...] = ()
 
     @property
     def arch(self) -> Arch:
@@ -81,16 +87,52 @@ class Ensemble:
         """Of each member the arrays that its graph takes, BN folded in."""
         return [folded_weights(subnet) for subnet in self.subnets]
 
-    def onnx(self, *, stacked: bool = False) -> onnx.ModelProto:
-        """One graph from images to the mean of the members' softmax, as ``ensemble_onnx`` says."""
+    @property
+    def module(self) -> nn.Module:
+        """Images to logits for a single network, to the mean of all members' softmax for more."""
+        return self.subnets[0] if len(self.subnets) == 1 else _MeanOfSoftmax(self.subnets)
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the weights; of several members that of their hashes in a row."""
+        if len(self.subnets) == 1:
+            return self.record.weights_sha256
+        return hashlib.sha256("".join(self.hashes).encode()).hexdigest()
+
+    def onnx(self, *, stacked: bool = False, batch: int | None = None) -> onnx.ModelProto:
+        """The graph that is measured, and the one that ships.
+
+        Of a single network images to logits; of more to the mean of their softmax.
+
+        Args:
+            stacked: as ``ensemble_onnx`` says, for several members.
+            batch: a fixed batch size, or None for a dynamic one.
+        """
+        record = self.record
         metadata = {
             "arch": str(self.arch),
-            "space": self.record.search_space.name,
-            "members": str(len(self.subnets)),
-            "supernet_sha256": self.record.supernet_sha256,
-            "labels": "\n".join(self.record.classes),
+            "space": record.search_space.name,
+            "supernet_sha256": record.supernet_sha256,
+            "data_digest": record.data_digest,
+            "bn_images": str(record.calibration),
+            "labels": "\n".join(record.classes),
         }
-        return ensemble_onnx(self.blocks, self.weights(), stacked=stacked, metadata=metadata)
+        if len(self.subnets) == 1:
+            return build_onnx(self.blocks, self.weights()[0], batch=batch, metadata=metadata)
+        metadata["members"] = str(len(self.subnets))
+        return ensemble_onnx(
+            self.blocks, self.weights(), stacked=stacked, batch=batch, metadata=metadata
+        )
+
+
+class _MeanOfSoftmax(nn.Module):
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([member(x).softmax(1) for member in self.members]).mean(0)
 
 
 def save_ensemble(stem: Path, members: Sequence[Path], measured: dict[str, float]) -> Path:
@@ -116,7 +158,8 @@ def load_ensemble(path: Path) -> Ensemble:
     """
     if not path.name.endswith(_SUFFIX):
         raise InputError(f"{path}: expected a file NAME{_SUFFIX}")
-    listed = read_model(path, EnsembleFile, schema="ensemble/1").members
+    file = read_model(path, EnsembleFile, schema="ensemble/1")
+    listed, measured = file.members, file.measured
     for member in listed:
         if sha256_file(path.with_name(member.file)) != member.sha256:
             raise FileFormatError(
@@ -135,7 +178,16 @@ def load_ensemble(path: Path) -> Ensemble:
             raise FileFormatError(
                 f"{path}: {member.file} is of another space, arch or classes than the first member"
             )
-    return Ensemble(tuple(subnet for subnet, _ in loaded), first)
+    records = [record for _, record in loaded]
+    whole = replace(first.network, measured=measured, predicted={}, intervals={})
+    described = first.model_copy(
+        update={
+            "candidate": whole.to_dict(),
+            "calibration": min(record.calibration for record in records),
+        }
+    )
+    hashes = tuple(record.weights_sha256 for record in records)
+    return Ensemble(tuple(subnet for subnet, _ in loaded), described, hashes)
 
 
 def load_members(path: Path) -> Ensemble:

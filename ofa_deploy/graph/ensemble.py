@@ -7,7 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ofa_deploy.errors import InputError
-from ofa_deploy.graph import INPUT, OUTPUT, BlockWeights, build_onnx
+from ofa_deploy.graph.builder import INPUT, OUTPUT, BlockWeights, build_onnx
 from ofa_deploy.space import Block
 
 __all__ = ["PROBABILITIES", "ensemble_onnx"]

@@ -1,7 +1,7 @@
 """A stated load beside what is timed: other processes that are at work all the time.
 
 Each adds to 8 MiB of numbers over and over, and so takes processor time, cache and memory
-bandwidth. This module is such a process when run (``python -m ofa_deploy.export.load PARENT``).
+bandwidth. This module is such a process when run (``python -m ofa_deploy.export.busy PARENT``).
 """
 
 import os
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ofa_deploy._processes import module_command, module_environment
 from ofa_deploy.errors import DeviceError
 
 __all__ = ["busy", "main"]
@@ -25,8 +26,7 @@ def busy(processes: int) -> Iterator[None]:
     Raises:
         DeviceError: if one cannot be started.
     """
-    path = os.pathsep.join(path for path in sys.path if path)
-    command = [sys.executable, "-m", "ofa_deploy.export.load", str(os.getpid())]
+    command = module_command("ofa_deploy.export.busy", str(os.getpid()))
     started: list[subprocess.Popen[str]] = []
     try:
         for _ in range(processes):
@@ -37,7 +37,7 @@ def busy(processes: int) -> Iterator[None]:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
                     text=True,
-                    env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+                    env=module_environment({"OMP_NUM_THREADS": "1"}),
                 )
             )
         for process in started:

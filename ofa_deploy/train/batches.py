@@ -1,5 +1,6 @@
 """Batches of training images: which, how varied, in this process or in workers beside it."""
 
+import multiprocessing
 from collections.abc import Generator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,8 @@ from ofa_deploy.train.ranks import ALONE, Ranks
 __all__ = ["Batches", "draw_seed"]
 
 Batch = tuple[Tensor, Tensor]
+
+_START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 def draw_seed(config: Common, step: int, purpose: str, ranks: Ranks = ALONE) -> int:
@@ -88,6 +91,8 @@ class Batches(Dataset[Batch | OfaDeployError]):
             batch_size=None,
             sampler=range(first, stop),
             num_workers=workers,
+            # A fork would inherit the locks of whatever threads other libraries have started here.
+            multiprocessing_context=_START if workers else None,
         )
         for batch in loader:
             if isinstance(batch, OfaDeployError):

@@ -55,5 +55,6 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the development tools ..."
+	@$(PIP_INSTALL) setuptools  # which TensorRT for RTX is built with, having no wheel
 	@$(PIP_INSTALL) --no-build-isolation -e '.[dev]'
 	@touch $@

@@ -17,7 +17,8 @@ from ofa_deploy.export.target import Built, Target, ending
 from ofa_deploy.runtimes import Runtime, Session
 from ofa_deploy.runtimes.base import Floats, one_line
 from ofa_deploy.runtimes.onnx_fp16 import half
-from ofa_deploy.runtimes.openvino import OpenVino, nncf_version, pack, unpack
+from ofa_deploy.runtimes.openvino import OpenVino, pack, unpack
+from ofa_deploy.runtimes.openvino_library import nncf_version
 from ofa_deploy.runtimes.tensorrt import EngineRuntime, TensorRt
 from ofa_deploy.runtimes.tensorrt_rtx import TensorRtRtx
 from ofa_deploy.runtimes.trt.artefact import EngineRecord, write_plan

@@ -20,37 +20,15 @@ from ofa_deploy.runtimes.base import (
     Session,
     check_build,
     check_calibration,
-    check_least,
     one_line,
 )
+from ofa_deploy.runtimes.openvino_library import core, nncf, openvino, signal_stack_kept
 
-__all__ = ["OpenVino", "nncf_version", "pack", "unpack"]
+__all__ = ["OpenVino", "pack", "unpack"]
 
 _PARTS = ("model.xml", "model.bin")
 _MAX_BYTES = 2**31
 _SHAPES = 4  # that a session keeps compiled
-_LEAST, _LEAST_NNCF = "2025.0", "3.0"
-
-
-def _openvino() -> Any:
-    module = optional_import("openvino", extra="openvino")
-    check_least("openvino", module.__version__, _LEAST, extra="openvino")
-    return module
-
-
-def _nncf() -> Any:
-    module = optional_import("nncf", extra="openvino")
-    check_least("nncf", module.__version__, _LEAST_NNCF, extra="openvino")
-    return module
-
-
-def nncf_version() -> str:
-    """The version of NNCF, which quantises.
-
-    Raises:
-        MissingDependencyError: if it is not installed, or too old.
-    """
-    return str(_nncf().__version__)
 
 
 class _OpenVinoSession(Session):
@@ -76,12 +54,12 @@ class _OpenVinoSession(Session):
 
     def _ready(self, images: Floats) -> Any:
         """A request on these images; left to itself the engine takes any shape of that size."""
-        if not self._shape.compatible(_openvino().PartialShape(list(images.shape))):
+        if not self._shape.compatible(openvino().PartialShape(list(images.shape))):
             raise DeviceError(
                 f"openvino: expected images of shape {self._shape}, found {list(images.shape)}"
             )
         request = self.request(images.shape)
-        request.set_input_tensor(0, _openvino().Tensor(np.ascontiguousarray(images)))
+        request.set_input_tensor(0, openvino().Tensor(np.ascontiguousarray(images)))
         return request
 
     def run(self, images: Floats) -> Floats:
@@ -109,7 +87,7 @@ class OpenVino(Runtime):
 
     @property
     def version(self) -> str:
-        return str(_openvino().__version__).partition("-")[0]
+        return str(openvino().__version__).partition("-")[0]
 
     def settings(self, threads: int = 1) -> Mapping[str, str | int]:
         return {
@@ -155,7 +133,7 @@ class OpenVino(Runtime):
 
     def _read(self, model: onnx.ModelProto) -> Any:
         try:
-            return _openvino().Core().read_model(model.SerializeToString())
+            return core().read_model(model.SerializeToString())
         except Exception as error:  # what openvino raises shares no public base
             raise DeviceError(
                 f"openvino {self.version} refuses the model: {one_line(error)}"
@@ -164,8 +142,7 @@ class OpenVino(Runtime):
     def load(self, artefact: bytes, *, threads: int = 1) -> Session:
         settings = dict(self.settings(threads))
         try:
-            core = _openvino().Core()
-            read = core.read_model(*unpack(artefact))
+            read = core().read_model(*unpack(artefact))
             shape = read.input(0).partial_shape
             free = [dimension.is_dynamic for dimension in shape]
             if free == [True] + [False] * (len(free) - 1):
@@ -173,12 +150,12 @@ class OpenVino(Runtime):
                 def compiled(wanted: tuple[int, ...]) -> Any:
                     model = read.clone()
                     model.reshape(list(wanted))
-                    return core.compile_model(model, "CPU", settings)
+                    return core().compile_model(model, "CPU", settings)
 
                 session = _OpenVinoSession(shape, compiled)
                 session.request((1, *(shape[i].get_length() for i in range(1, len(free)))))
             else:
-                ready = core.compile_model(read, "CPU", settings)
+                ready = core().compile_model(read, "CPU", settings)
                 session = _OpenVinoSession(shape, lambda _: ready)
         except Exception as error:  # what openvino raises shares no public base
             raise DeviceError(
@@ -190,11 +167,11 @@ class OpenVino(Runtime):
 def _quantized(
     model: Any, calibration: Sequence[Floats], math: ByteMath, floats: tuple[str, ...]
 ) -> Any:
-    nncf = _nncf()
-    nncf.set_log_level(40)  # errors only
+    module = nncf()
+    module.set_log_level(40)  # errors only
     ranges = optional_import("nncf.quantization.range_estimator", extra="openvino")
-    fix = nncf.OverflowFix.ENABLE if math.narrow else nncf.OverflowFix.DISABLE
-    advanced = nncf.AdvancedQuantizationParameters(
+    fix = module.OverflowFix.ENABLE if math.narrow else module.OverflowFix.DISABLE
+    advanced = module.AdvancedQuantizationParameters(
         overflow_fix=fix,
         activations_range_estimator_params=ranges.RangeEstimatorParametersSet.MINMAX,
     )
@@ -204,13 +181,13 @@ def _quantized(
         for name in (operation.get_friendly_name() for operation in model.get_ordered_ops())
         if name.partition("/")[0] in floats
     ]
-    with redirect_stdout(io.StringIO()):  # its progress bars
-        return nncf.quantize(
+    with redirect_stdout(io.StringIO()), signal_stack_kept():  # its progress bars; its cores
+        return module.quantize(
             model,
-            nncf.Dataset(list(calibration)),
-            preset=nncf.QuantizationPreset.MIXED,
+            module.Dataset(list(calibration)),
+            preset=module.QuantizationPreset.MIXED,
             subset_size=len(calibration),
-            ignored_scope=nncf.IgnoredScope(names=ignored),
+            ignored_scope=module.IgnoredScope(names=ignored),
             advanced_parameters=advanced,
         )
 
@@ -219,7 +196,7 @@ def _joined(first: Any, second: Any) -> Any:
     """One model of two: what the first gives goes into the second."""
     (source,) = second.get_parameters()
     source.output(0).replace(first.get_results()[0].input_value(0))
-    return _openvino().Model(second.get_results(), first.get_parameters(), second.get_name())
+    return openvino().Model(second.get_results(), first.get_parameters(), second.get_name())
 
 
 def _saved(model: Any, source: onnx.ModelProto, *, half: bool) -> bytes:
@@ -228,7 +205,7 @@ def _saved(model: Any, source: onnx.ModelProto, *, half: bool) -> bytes:
         model.set_rt_info(entry.value, ["ofa_deploy", entry.key])
     with tempfile.TemporaryDirectory(prefix="ofa-deploy-") as folder:
         path = Path(folder) / _PARTS[0]
-        _openvino().save_model(model, path, compress_to_fp16=half)
+        openvino().save_model(model, path, compress_to_fp16=half)
         return pack(*(path.with_name(name).read_bytes() for name in _PARTS))
 
 

@@ -22,14 +22,11 @@ FEW = ("--calibration-images", 16, "--no-sensitivity", "--allowed-loss", 100)
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, a wide terminal, and timings that are real but few."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "240")
+def _few_timings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real ones, but few."""
     few = Protocol(rounds=1, runs=2, processes=1, tolerance=1e9)
     short = partial(bundle_module.time_files, protocol=few)
     monkeypatch.setattr(bundle_module, "time_files", short)
-    return tmp_path
 
 
 @pytest.fixture
@@ -228,7 +225,7 @@ def test_missing_engine_names_the_extra(
     def absent(name: str, *, extra: str) -> None:
         raise MissingDependencyError(f"{name}: run: pip install 'ofa-deploy[{extra}]'")
 
-    for module in ("openvino", "tensorrt"):
+    for module in ("openvino_library", "tensorrt"):
         monkeypatch.setattr(f"ofa_deploy.runtimes.{module}.optional_import", absent)
     message = cli("export", subnet, "--out", "b", "--target", target, *FEW).error(1)
     extra = "tensorrt-rtx" if target == "tensorrt-rtx" else "openvino"

@@ -1,7 +1,6 @@
 """What each target writes, and that a user without this package gets the subnet's answers."""
 
 import copy
-import importlib
 import re
 import runpy
 import shutil
@@ -27,9 +26,8 @@ from ofa_deploy.export import (
 )
 from ofa_deploy.graph import OPSET
 from ofa_deploy.runtimes.openvino import OpenVino
+from ofa_deploy.runtimes.openvino_library import core
 from ofa_deploy.supernet import Ensemble, to_tensor
-
-openvino: Any = importlib.import_module("openvino")
 
 LOSSY = {"ort-int8", "openvino-int8"}
 
@@ -161,9 +159,8 @@ def test_onnx_alone(whole: Any, inputs: np.ndarray, file: str, least: float) -> 
     ("name", "least"), [("openvino", 100), ("openvino-fp16", 45), ("openvino-int8", 10)]
 )
 def test_openvino_alone(whole: Any, inputs: np.ndarray, name: str, least: float) -> None:
-    core = openvino.Core()
-    model = core.read_model(whole.folder / f"{name}.xml")
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = core().read_model(whole.folder / f"{name}.xml")
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found = compiled(inputs)[0]
     assert decibels(expected(whole.saved, whole.saved.test.images), found) > least
     assert model.get_rt_info(["ofa_deploy", "labels"]).astype(str).split("\n")[0] == "ant"

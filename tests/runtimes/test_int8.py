@@ -22,7 +22,7 @@ from ofa_deploy.runtimes.openvino import OpenVino, pack, unpack
 from ofa_deploy.space import SearchSpace
 
 base_module: Any = importlib.import_module("ofa_deploy.runtimes.base")
-openvino_module: Any = importlib.import_module("ofa_deploy.runtimes.openvino")
+openvino_module: Any = importlib.import_module("ofa_deploy.runtimes.openvino_library")
 
 X86, VNNI, ARM = ByteMath(False, True), ByteMath(False, False), ByteMath(True, False)
 

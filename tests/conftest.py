@@ -1,7 +1,10 @@
-"""What many tests share: a small space with everything elastic in it, and a generator."""
+"""What many tests share: one thread, a small space with everything elastic in it, a generator."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 
 from ofa_deploy.space import Head, SearchSpace, Stage, Stem
@@ -9,6 +12,15 @@ from ofa_deploy.space import Head, SearchSpace, Stage, Stem
 # The same examples every run, and no record of them kept on disk.
 settings.register_profile("steady", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("steady")
+# The same sums in the same order.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Commands set the threads of their process, which is this one."""
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 from rich.console import Console
@@ -18,14 +18,7 @@ from ofa_deploy._progress import SILENT, Progress, Task
 from ofa_deploy.errors import OfaDeployError
 
 __all__ = [
-    "FormatOption",
     "OutputFormat",
-    "QuietOption",
-    "SkipBadOption",
-    "TestImagesOption",
-    "TrainImagesOption",
-    "ValidationImagesOption",
-    "WorkersOption",
     "csv_text",
     "emit",
     "guarded",
@@ -52,37 +45,6 @@ class OutputFormat(StrEnum):
     table = "table"
     json = "json"
     csv = "csv"
-
-
-FormatOption = Annotated[
-    OutputFormat, typer.Option("--format", help="How to write the result to stdout.")
-]
-QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", help="No progress or messages, only the result and errors.")
-]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        max=256,
-        help="Processes that prepare images ahead of training; default: none on a CPU, up to 8 for "
-        "a GPU. The outcome is the same.",
-    ),
-]
-TrainImagesOption = Annotated[
-    int | None,
-    typer.Option(
-        help="At most so many; those held out of them for choosing are counted (with glyphs they "
-        "come on top)."
-    ),
-]
-ValidationImagesOption = Annotated[
-    int | None, typer.Option(help="Held out from training, for choosing.")
-]
-TestImagesOption = Annotated[int | None, typer.Option(help="At most so many.")]
-SkipBadOption = Annotated[
-    bool, typer.Option(help="Leave out images that cannot be read, and say how many.")
-]
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:

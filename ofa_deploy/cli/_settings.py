@@ -1,5 +1,7 @@
 """Settings of whatever is trained: given as text, and listed."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofa_deploy.cli._output import OutputFormat, emit
@@ -8,12 +10,23 @@ from ofa_deploy.errors import InputError
 if TYPE_CHECKING:
     from ofa_deploy.train import Common
 
-__all__ = ["list_settings", "parse_setting"]
+__all__ = ["given_settings", "list_settings"]
 
 _NOT_TO_SET = {"method", "processes", "init_sha256"}
 
 
-def parse_setting(text: str) -> tuple[str, Any]:
+def given_settings(
+    file: Path | None, flags: Mapping[str, Any], pairs: Sequence[str] | None
+) -> dict[str, Any]:
+    """What the user set: in a TOML file, under flags that are not None, under ``--set``."""
+    from ofa_deploy._files import read_toml
+
+    given = {**(read_toml(file) if file else {})}
+    given |= {name: value for name, value in flags.items() if value is not None}
+    return given | dict(_setting(text) for text in pairs or [])
+
+
+def _setting(text: str) -> tuple[str, Any]:
     """``NAME=VALUE``, with the value as TOML would read it, or as text."""
     import tomllib
 

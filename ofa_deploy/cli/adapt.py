@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
-from ofa_deploy.cli._output import (
+from ofa_deploy.cli._options import (
     QuietOption,
     SkipBadOption,
     TestImagesOption,
     TrainImagesOption,
     ValidationImagesOption,
     WorkersOption,
+)
+from ofa_deploy.cli._output import (
     guarded,
     next_steps,
     progress,

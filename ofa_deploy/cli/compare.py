@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ofa_deploy.cli._output import QuietOption, guarded, show_table, wrote
+from ofa_deploy.cli._options import QuietOption
+from ofa_deploy.cli._output import guarded, show_table, wrote
 
 __all__ = ["compare"]
 

@@ -1,6 +1,7 @@
 """``ofa-deploy devices``: where networks can be measured."""
 
-from ofa_deploy.cli._output import FormatOption, OutputFormat, emit, guarded
+from ofa_deploy.cli._options import FormatOption
+from ofa_deploy.cli._output import OutputFormat, emit, guarded
 
 __all__ = ["devices"]
 

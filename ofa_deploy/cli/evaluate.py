@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
+from ofa_deploy.cli._options import FormatOption, QuietOption
 from ofa_deploy.cli._output import (
-    FormatOption,
     OutputFormat,
-    QuietOption,
     emit,
     guarded,
     next_steps,

@@ -5,10 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ofa_deploy.cli._output import (
+from ofa_deploy.cli._options import (
+    ClassesOption,
     FormatOption,
-    OutputFormat,
     QuietOption,
+    ResolutionsOption,
+    SpaceOption,
+    SpaceRunOption,
+)
+from ofa_deploy.cli._output import (
+    OutputFormat,
     emit,
     guarded,
     next_steps,
@@ -29,12 +35,10 @@ _NETWORKS = 12  # measured on a device of which there is no table
 
 @guarded
 def plan(
-    space: Annotated[str | None, typer.Option(help="Search space, or a file NAME.toml.")] = None,
-    run: Annotated[Path | None, typer.Option(help="Or a training run, whose space it is.")] = None,
-    classes: Annotated[int | None, typer.Option(min=2, help="Classes, with --space.")] = None,
-    resolutions: Annotated[
-        str | None, typer.Option(help="Input sizes, such as 160,192,224, with --space.")
-    ] = None,
+    space: SpaceOption = None,
+    run: SpaceRunOption = None,
+    classes: ClassesOption = None,
+    resolutions: ResolutionsOption = None,
     table: Annotated[
         list[Path] | None, typer.Option(help="Latency table of a device; one for each.")
     ] = None,

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ofa_deploy.cli._output import QuietOption, guarded, next_steps, say, wrote
+from ofa_deploy.cli._options import QuietOption
+from ofa_deploy.cli._output import guarded, next_steps, say, wrote
 
 __all__ = ["app", "predictors"]
 

@@ -5,19 +5,24 @@ from typing import Annotated
 
 import typer
 
-from ofa_deploy.cli._output import QuietOption, guarded, next_steps, progress, say, wrote
+from ofa_deploy.cli._options import (
+    ClassesOption,
+    QuietOption,
+    ResolutionsOption,
+    SpaceOption,
+    SpaceRunOption,
+)
+from ofa_deploy.cli._output import guarded, next_steps, progress, say, wrote
 
 __all__ = ["profile"]
 
 
 @guarded
 def profile(
-    space: Annotated[str | None, typer.Option(help="Search space, or a file NAME.toml.")] = None,
-    run: Annotated[Path | None, typer.Option(help="Or a training run, whose space it is.")] = None,
-    classes: Annotated[int | None, typer.Option(min=2, help="Classes, with --space.")] = None,
-    resolutions: Annotated[
-        str | None, typer.Option(help="Input sizes, such as 160,192,224, with --space.")
-    ] = None,
+    space: SpaceOption = None,
+    run: SpaceRunOption = None,
+    classes: ClassesOption = None,
+    resolutions: ResolutionsOption = None,
     device: Annotated[str, typer.Option(help="ofa-deploy devices lists them.")] = "local",
     runtime: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
     precision: Annotated[str, typer.Option(help="fp32 or int8.")] = "fp32",

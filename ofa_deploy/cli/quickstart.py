@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ofa_deploy.cli._options import QuietOption
 from ofa_deploy.cli._output import (
-    QuietOption,
     guarded,
     next_steps,
     progress,

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ofa_deploy.cli._output import FormatOption, OutputFormat, emit, guarded, say
+from ofa_deploy.cli._options import FormatOption
+from ofa_deploy.cli._output import OutputFormat, emit, guarded, say
 
 __all__ = ["show"]
 

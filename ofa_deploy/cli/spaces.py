@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from ofa_deploy.cli._output import FormatOption, OutputFormat, emit, guarded
+from ofa_deploy.cli._options import FormatOption
+from ofa_deploy.cli._output import OutputFormat, emit, guarded
 
 __all__ = ["spaces"]
 

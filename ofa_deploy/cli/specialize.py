@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_deploy.cli._output import (
+from ofa_deploy.cli._options import (
+    ConfigOption,
     FormatOption,
-    OutputFormat,
     QuietOption,
+    SetOption,
     WorkersOption,
+)
+from ofa_deploy.cli._output import (
+    OutputFormat,
     emit,
     guarded,
     next_steps,
@@ -18,7 +22,7 @@ from ofa_deploy.cli._output import (
     say,
     wrote,
 )
-from ofa_deploy.cli._settings import list_settings, parse_setting
+from ofa_deploy.cli._settings import given_settings, list_settings
 
 if TYPE_CHECKING:
     from ofa_deploy._progress import Progress
@@ -62,17 +66,8 @@ def specialize(
     scale: Annotated[
         float, typer.Option(min=1e-6, max=1e6, help="All lengths, as multiples of the recipe's.")
     ] = 1.0,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="A TOML file of settings, over the recipe's; --dry-run lists them."),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="A setting, over all others: NAME=VALUE; may be repeated. --dry-run lists them.",
-        ),
-    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
     dry_run: Annotated[
         bool, typer.Option(help="Only print the phases, the cost and all settings.")
     ] = False,
@@ -106,15 +101,11 @@ def specialize(
     Interrupt it whenever you like: the same command goes on where it stopped and ends with the same
     weights. Several processes: torchrun --nproc-per-node 4 -m ofa_deploy -- specialize ...
     """
-    from ofa_deploy._files import read_toml
     from ofa_deploy.errors import InputError
 
     if not subnet.name.endswith(_SUFFIX):
         raise InputError(f"{subnet}: expected a file NAME{_SUFFIX}")
-    given = {**(read_toml(config) if config else {})}
-    given |= {k: v for k, v in {"threads": threads, "seed": seed}.items() if v is not None} | dict(
-        parse_setting(text) for text in set_ or []
-    )
+    given = given_settings(config, {"threads": threads, "seed": seed}, set_)
     name = subnet.name.removesuffix(_SUFFIX)
     asked = _Asked(subnet, method, parent, run or Path("runs") / f"{name}-{method}", given)
     judging = _Judging(corrupted_images, latency, output)

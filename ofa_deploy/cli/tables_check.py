@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ofa_deploy.cli._options import FormatOption, QuietOption
 from ofa_deploy.cli._output import (
-    FormatOption,
     OutputFormat,
-    QuietOption,
     emit,
     guarded,
     next_steps,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ofa_deploy.cli._output import QuietOption, guarded, next_steps, say, wrote
+from ofa_deploy.cli._options import QuietOption
+from ofa_deploy.cli._output import guarded, next_steps, say, wrote
 
 if TYPE_CHECKING:
     from ofa_deploy.hardware import LatencyTable

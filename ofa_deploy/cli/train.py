@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_deploy.cli._output import (
-    OutputFormat,
+from ofa_deploy.cli._options import (
+    ConfigOption,
     QuietOption,
+    SetOption,
     SkipBadOption,
     TestImagesOption,
     TrainImagesOption,
     ValidationImagesOption,
     WorkersOption,
+)
+from ofa_deploy.cli._output import (
+    OutputFormat,
     emit,
     guarded,
     next_steps,
@@ -22,7 +26,7 @@ from ofa_deploy.cli._output import (
     say_top1,
     wrote,
 )
-from ofa_deploy.cli._settings import list_settings, parse_setting
+from ofa_deploy.cli._settings import given_settings, list_settings
 from ofa_deploy.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,17 +73,8 @@ def train(
         typer.Option(help="Only print the schedule, the cost, the memory and all settings."),
     ] = False,
     recipes: Annotated[bool, typer.Option(help="Only list the recipes.")] = False,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="A TOML file of settings, over the recipe's; --dry-run lists them."),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="A setting, over all others: NAME=VALUE; may be repeated. --dry-run lists them.",
-        ),
-    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
     init: Annotated[
         Path | None,
         typer.Option(help="Weights to start from: a published .pth, or a supernet.safetensors."),
@@ -180,11 +175,7 @@ class _Asked:
 
     def settings(self) -> dict[str, Any]:
         """Those of the file, under the flags, under ``--set``."""
-        from ofa_deploy._files import read_toml
-
-        given = {**(read_toml(self.file) if self.file else {})}
-        given |= {name: value for name, value in self.flags.items() if value is not None}
-        return given | dict(parse_setting(text) for text in self.pairs)
+        return given_settings(self.file, self.flags, self.pairs)
 
     def options(self, seed: int | None) -> "dict[str, int | None]":
         """What ``load_data`` is told."""
@@ -309,7 +300,7 @@ def _config(
         base |= recipe.ramp(epochs)
     settings = {**base, **given, "processes": processes}
     config = build_config(method, **settings)
-    images = config.batch * processes
+    images = config.images_a_step
     if "lr" not in given and images != recipe.images_a_step:
         scaled = recipe.config.lr * images / recipe.images_a_step
         say(

@@ -1,37 +1,30 @@
 """How long files take, timed in turns with one of them, whatever their engines.
 
 Several processes, one after another, each with all files loaded; this module is such a process
-when run (``python -m ofa_deploy.export.timing``): it reads a job on stdin and writes figures.
+when run (``python -m ofa_deploy.export.timing``).
 """
 
-import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ofa_deploy._processes import module_command, module_environment
 from ofa_deploy._progress import SILENT, Progress
-from ofa_deploy.errors import DeviceError, OfaDeployError
 from ofa_deploy.export.classify import feed
 from ofa_deploy.export.manifest import Input, Latency, Preprocessing
 from ofa_deploy.export.targets import get_target
-from ofa_deploy.profiling.protocol import Protocol, Timings, time_in_turns
-from ofa_deploy.profiling.worker import summary
+from ofa_deploy.profiling.process import run_worker
+from ofa_deploy.profiling.protocol import Protocol
+from ofa_deploy.profiling.worker import Call, serve
 from ofa_deploy.runtimes import Session
 
 __all__ = ["REFERENCE", "Deployed", "TimedFile", "main", "time_files"]
 
 REFERENCE = "onnx"
 PROTOCOL = Protocol(rounds=12, processes=3)
-_SECONDS = 1800
+_MODULE = "ofa_deploy.export.timing"
 
 
 @dataclass(frozen=True)
@@ -81,27 +74,6 @@ class TimedFile:
         return cls(target, artefact, shape, takes.dtype)
 
 
-class _Figures(BaseModel):
-    """What a process says of one file; ``p..`` in ms."""
-
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
-
-    ratio: float = Field(gt=0)
-    p10: float = Field(gt=0)
-    p50: float = Field(gt=0)
-    p90: float = Field(gt=0)
-    p99: float = Field(gt=0)
-
-
-class _Answer(BaseModel):
-    """What a process says: figures by name, ``""`` being the reference, or why it gave up."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-    result: dict[str, _Figures] = Field(default_factory=dict)
-    error: str = ""
-
-
 def time_files(
     files: Mapping[str, TimedFile],
     twins: Mapping[str, str],
@@ -133,14 +105,13 @@ def time_files(
         "threads": threads,
         "protocol": asdict(protocol),
     }
-    seconds = _SECONDS + 2 * protocol.seconds
     answers = []
     label = f"time {len(files)} files, {threads} thread{'s' if threads > 1 else ''}"
-    with progress.task(label, protocol.processes) as task:
+    with progress.task(label, protocol.processes * protocol.rounds) as task:
         for _ in range(protocol.processes):
-            answers.append(_ask(job, files, threads, seconds))
-            task.advance()
-    reference_ms = min(answer[""].p10 for answer in answers)
+            answer = run_worker(job, files, module=_MODULE, finished=task.advance)
+            answers.append(answer["result"])
+    reference_ms = min(answer[""]["p10"] for answer in answers)
     return {
         name: _latency(
             [answer[name] for answer in answers],
@@ -154,19 +125,20 @@ def time_files(
 
 
 def _latency(
-    figures: Sequence[_Figures],
-    twins: Sequence[_Figures],
+    figures: Sequence[Mapping[str, float]],
+    twins: Sequence[Mapping[str, float]],
     reference_ms: float,
     *,
     batch: int,
     threads: int,
 ) -> Latency:
-    ratios = np.array([each.ratio for each in figures])
+    ratios = np.array([each["ratio"] for each in figures])
     ratio = float(np.median(ratios))
-    beside = [each.ratio / twin.ratio for each, twin in zip(figures, twins, strict=bool(twins))]
+    beside = [
+        each["ratio"] / twin["ratio"] for each, twin in zip(figures, twins, strict=bool(twins))
+    ]
     percentiles = {
-        name: float(np.median([getattr(each, name) for each in figures]))
-        for name in ("p50", "p90", "p99")
+        name: float(np.median([each[name] for each in figures])) for name in ("p50", "p90", "p99")
     }
     return Latency(
         ms=ratio * reference_ms,
@@ -180,62 +152,18 @@ def _latency(
     )
 
 
-def _ask(
-    job: dict[str, Any], files: Mapping[str, TimedFile], threads: int, seconds: float
-) -> dict[str, _Figures]:
-    """What one process says, checked."""
-    try:
-        done = subprocess.run(
-            module_command("ofa_deploy.export.timing"),
-            input=json.dumps(job | {"sent": time.monotonic()}),
-            capture_output=True,
-            text=True,
-            env=module_environment({"OMP_NUM_THREADS": str(threads)}),
-            timeout=seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise DeviceError(f"a timing process took more than {seconds:.0f} s") from None
-    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-    if done.returncode:
-        raise DeviceError(f"a timing process failed (exit {done.returncode}): {last}")
-    try:
-        answer = _Answer.model_validate_json(done.stdout)
-    except ValidationError:
-        raise DeviceError(f"a timing process answered {done.stdout[:80]!r}, no figures") from None
-    if answer.error:
-        raise DeviceError(f"a timing process failed: {answer.error}")
-    if set(answer.result) != {"", *files}:
-        raise DeviceError("a timing process answered for other files than asked")
-    return answer.result
-
-
 def main() -> None:
-    """Do the job that stdin describes."""
-    job = json.load(sys.stdin)
-    try:
-        answer: dict[str, Any] = {"result": _times(job)}
-    except OfaDeployError as error:
-        answer = {"error": str(error)}
-    print(json.dumps(answer))
+    """Time the files that stdin names."""
+    serve(_calls)
 
 
-def _times(job: dict[str, Any]) -> dict[str, dict[str, float]]:
-    threads = job["threads"]
-    if threads == 1 and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    calls = {name: _call(file, threads) for name, file in job["files"].items()}
+def _calls(job: dict[str, Any]) -> tuple[Call, dict[str, Call]]:
+    calls = {name: _call(file, job["threads"]) for name, file in job["files"].items()}
     # Loaded once more: one that had just been the reference would find its caches warm.
-    reference = _call(job["files"][job["reference"]], threads)
-    spent_s = time.monotonic() - job["sent"]  # the start of this process included
-    protocol = Protocol(**job["protocol"])
-    for timings in time_in_turns(reference, calls, protocol, spent_s=spent_s):
-        if isinstance(timings, Timings):
-            found = summary(timings)
-    return {name: {k: figures[k] for k in _Figures.model_fields} for name, figures in found.items()}
+    return _call(job["files"][job["reference"]], job["threads"]), calls
 
 
-def _call(file: dict[str, Any], threads: int) -> Callable[[], None]:
+def _call(file: dict[str, Any], threads: int) -> Call:
     """What is timed of a file, done once already."""
     artefact = Path(file["artefact"]).read_bytes()
     session = get_target(file["target"]).load(artefact, threads=threads)
@@ -252,7 +180,7 @@ def _call(file: dict[str, Any], threads: int) -> Callable[[], None]:
 
 def _deployed(
     session: Session, batch: int, around: dict[str, Any], rng: np.random.Generator
-) -> Callable[[], None]:
+) -> Call:
     wanted = Preprocessing.model_validate(around["wanted"])
     images = list(rng.integers(0, 256, (batch, *around["image"], 3), dtype=np.uint8))
 

@@ -1,9 +1,6 @@
 """Measure graphs on this machine: worker processes, one after another, with a journal."""
 
-import json
-import os
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,7 +10,7 @@ import numpy as np
 
 from ofa_deploy._files import Journal, digest
 from ofa_deploy._progress import SILENT, Progress
-from ofa_deploy.errors import DeviceError, InputError, NoisyDeviceError
+from ofa_deploy.errors import InputError, NoisyDeviceError
 from ofa_deploy.hardware import Measurement, processor_name
 from ofa_deploy.profiling.process import run_worker
 from ofa_deploy.profiling.protocol import Protocol
@@ -105,31 +102,23 @@ class _Bench:
         wanted = [(c, p) for p in range(self.protocol.processes) for c in range(len(chunks))]
         done = {(record["chunk"], record["process"]) for record in records.records}
         rounds = self.protocol.rounds
-        environment = {"OMP_NUM_THREADS": str(self.threads)}
         with progress.task(label, len(wanted) * rounds, done=len(done) * rounds) as task:
             for chunk, process in wanted:
                 if (chunk, process) in done:
                     continue
                 job = self._job(chunks[chunk], energy=process == 0)
-                answer, seen = run_worker(job, environment=environment, finished=task.advance)
-                if set(answer["result"]) != {"", *chunks[chunk]}:
-                    raise DeviceError("a measuring process answered for other graphs than asked")
+                answer = run_worker(job, chunks[chunk], finished=task.advance)
                 records.append({"chunk": chunk, "process": process, **answer})
-                task.advance(rounds - seen)
 
-    def _job(self, names: Sequence[str], *, energy: bool) -> str:
-        return json.dumps(
-            {
-                "models": {name: self.models[name] for name in (*names, REFERENCE)},
-                "reference": REFERENCE,
-                "runtime": self.runtime,
-                "threads": self.threads,
-                "protocol": asdict(self.protocol),
-                "core": _last_core() if self.threads == 1 else None,
-                "energy": energy,
-                "sent": time.monotonic(),
-            }
-        )
+    def _job(self, names: Sequence[str], *, energy: bool) -> dict[str, Any]:
+        return {
+            "models": {name: self.models[name] for name in (*names, REFERENCE)},
+            "reference": REFERENCE,
+            "runtime": self.runtime,
+            "threads": self.threads,
+            "protocol": asdict(self.protocol),
+            "energy": energy,
+        }
 
 
 class _Memory:
@@ -143,12 +132,6 @@ class _Memory:
 
     def clear(self) -> None:
         self.records.clear()
-
-
-def _last_core() -> int | None:
-    if not hasattr(os, "sched_getaffinity"):
-        return None
-    return max(os.sched_getaffinity(0))
 
 
 def _combine(

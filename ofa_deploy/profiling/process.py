@@ -1,8 +1,10 @@
 """One measuring process, from outside: started with a job, followed, and never believed blindly."""
 
+import json
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Self
 
@@ -49,25 +51,31 @@ class _Message(BaseModel):
 
 
 def run_worker(
-    job: str, *, environment: Mapping[str, str], finished: Callable[[int], None]
-) -> tuple[dict[str, Any], int]:
+    job: Mapping[str, Any],
+    names: Iterable[str],
+    *,
+    module: str = "ofa_deploy.profiling.worker",
+    finished: Callable[[int], None],
+) -> dict[str, Any]:
     """Run one worker.
 
     Args:
-        environment: variables to set, beside those of this process.
+        job: what it is told: its ``threads``, its ``protocol``, and what ``module`` asks for.
+        names: what it is to time, beside the reference.
+        module: a worker, which calls ``serve``.
         finished: told how many more rounds are finished.
 
     Returns:
-        ``result`` (figures by name, ``""`` being the reference), ``windows`` and ``rejected``; and
-        how many rounds it finished.
+        ``result`` (figures by name, ``""`` being the reference), ``windows`` and ``rejected``.
 
     Raises:
         DeviceError: if it failed, or answered anything else.
     """
+    environment = {"OMP_NUM_THREADS": str(job["threads"])}
     with (
         tempfile.TemporaryFile("w+") as complaints,
         subprocess.Popen(
-            module_command("ofa_deploy.profiling.worker"),
+            module_command(module),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=complaints,
@@ -76,7 +84,7 @@ def run_worker(
         ) as worker,
     ):
         try:
-            answer, rounds = _converse(worker, job, finished)
+            answer, seen = _converse(worker, job, finished)
         except BaseException:
             worker.kill()
             raise
@@ -85,15 +93,18 @@ def run_worker(
         last = (complaints.read().strip().splitlines() or ["no message"])[-1]
     if worker.returncode or answer is None:
         raise DeviceError(f"a measuring process failed (exit {worker.returncode}): {last}")
-    return answer, rounds
+    if set(answer["result"]) != {"", *names}:
+        raise DeviceError("a measuring process answered for others than it was asked about")
+    finished(job["protocol"]["rounds"] - seen)
+    return answer
 
 
 def _converse(
-    worker: "subprocess.Popen[str]", job: str, finished: Callable[[int], None]
+    worker: "subprocess.Popen[str]", job: Mapping[str, Any], finished: Callable[[int], None]
 ) -> tuple[dict[str, Any] | None, int]:
     assert worker.stdin is not None
     with suppress(BrokenPipeError):  # a worker that died says why on its stderr
-        worker.stdin.write(job)
+        worker.stdin.write(json.dumps({**job, "sent": time.monotonic()}))
         worker.stdin.close()
     answer, seen = None, 0
     for message in _messages(worker):

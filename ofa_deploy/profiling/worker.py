@@ -1,6 +1,7 @@
 """One measuring process: reads a job on stdin, times models, writes JSON lines on stdout.
 
-Run as ``python -m ofa_deploy.profiling.worker``. A process of its own for each repeat, since the
+Run as ``python -m ofa_deploy.profiling.worker`` it times graphs; ``serve`` is such a process for
+whatever else can be called. A process of its own for each repeat, since the
 layout of memory alone moves a process's timings by some percent.
 """
 
@@ -14,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from ofa_deploy.errors import DeviceError
+from ofa_deploy.errors import OfaDeployError
 from ofa_deploy.hardware.energy import EnergyMeter
 from ofa_deploy.profiling.protocol import Floats, Protocol, Timings, time_in_turns
 from ofa_deploy.runtimes import get_runtime
 
-__all__ = ["main", "summary"]
+__all__ = ["Call", "main", "serve", "summary"]
+
+Call = Callable[[], None]
 
 
 def summary(timings: Timings) -> dict[str, dict[str, float]]:
@@ -37,12 +40,7 @@ def _percentiles(times: Floats) -> dict[str, float]:
     return {name: float(v) for name, v in zip(names, values, strict=True)} | {"runs": times.size}
 
 
-def _pin(core: int | None) -> None:
-    if core is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})
-
-
-def _bound(path: str, shape: list[int], runtime: str, threads: int) -> Callable[[], None]:
+def _bound(path: str, shape: list[int], runtime: str, threads: int) -> Call:
     session = get_runtime(runtime).load(Path(path).read_bytes(), threads=threads)
     images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     call = session.bound(images)
@@ -50,21 +48,32 @@ def _bound(path: str, shape: list[int], runtime: str, threads: int) -> Callable[
     return call
 
 
-def main() -> None:
-    """Do the job that stdin describes."""
-    try:
-        _work(json.load(sys.stdin))
-    except DeviceError as error:
-        print(json.dumps({"error": " ".join(str(error).split())}), flush=True)
-
-
-def _work(job: dict[str, Any]) -> None:
-    _pin(job["core"])
+def _models(job: dict[str, Any]) -> tuple[Call, dict[str, Call]]:
     calls = {
         name: _bound(model["path"], model["shape"], job["runtime"], job["threads"])
         for name, model in job["models"].items()
     }
-    reference = calls.pop(job["reference"])
+    return calls.pop(job["reference"]), calls
+
+
+def serve(make: Callable[[dict[str, Any]], tuple[Call, dict[str, Call]]]) -> None:
+    """Do the job that stdin describes.
+
+    Args:
+        make: loads what the job names: the reference, and calls by name, each done once already.
+    """
+    try:
+        _work(json.load(sys.stdin), make)
+    except OfaDeployError as error:
+        print(json.dumps({"error": " ".join(str(error).split())}), flush=True)
+
+
+def _work(
+    job: dict[str, Any], make: Callable[[dict[str, Any]], tuple[Call, dict[str, Call]]]
+) -> None:
+    if job["threads"] == 1 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    reference, calls = make(job)
     spent_s = time.monotonic() - job["sent"]  # the start of this process included
     protocol = Protocol(**job["protocol"])
     for event in time_in_turns(reference, calls, protocol, spent_s=spent_s):
@@ -75,17 +84,19 @@ def _work(job: dict[str, Any]) -> None:
             if job.get("energy"):
                 _add_energy(found, {"": reference, **calls})
             windows = {"windows": event.windows, "rejected": event.rejected}
-            result = {"result": found, **windows}
-            print(json.dumps(result), flush=True)
+            print(json.dumps({"result": found, **windows}), flush=True)
 
 
-def _add_energy(
-    found: dict[str, dict[str, float]], calls: Mapping[str, Callable[[], None]]
-) -> None:
+def _add_energy(found: dict[str, dict[str, float]], calls: Mapping[str, Call]) -> None:
     """Where the device counts energy: run each subject for a while, and nothing else."""
     if (meter := EnergyMeter.find()) is not None:
         for name, call in calls.items():
             found[name]["energy_mj"] = meter.per_call(call)
+
+
+def main() -> None:
+    """Time the models that stdin names."""
+    serve(_models)
 
 
 if __name__ == "__main__":

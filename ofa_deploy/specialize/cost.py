@@ -151,7 +151,7 @@ def forecast_macs(
     """
     plan = specialize_plan(config, units_of(space, arch), steps_per_epoch)
     costs = StepCost.of(config, space, arch, units_of(*parent) if parent else ())
-    images = config.batch * config.processes
+    images = config.images_a_step
     found = []
     for phase in plan.phases:
         steps = [costs.of_step(phase, local) for local in range(phase.steps)]

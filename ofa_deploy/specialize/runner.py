@@ -110,20 +110,13 @@ class Specialist(Runner):
         phase, local = self.plan.at(self.step - 1)
         return (local + 1) % self.steps_per_epoch == 0 or local + 1 == phase.steps
 
-    def advance(self) -> list[float]:
+    def _take(self, images: Tensor, labels: Tensor) -> list[float]:
         phase, local = self.plan.at(self.step)
-        if local == 0:
-            self._begin(phase)
-        for group in self.optimizer.param_groups:
-            group["lr"] = phase.lr(local)
-        images, labels = self.next_batch()
         losses = self._descend(phase, images, labels)
         self._follow_topology(phase, local)
-        images_a_step = self.config.batch * self.config.processes
-        macs = self.step_cost.of_step(phase, local).times(images_a_step)
+        macs = self.step_cost.of_step(phase, local).times(self.config.images_a_step)
         self.costs = [self.costs[0] + round(macs.dense), self.costs[1] + round(macs.sparse)]
         self.losses += losses
-        self.step += 1
         return losses
 
     def _begin(self, phase: SpecialPhase) -> None:

@@ -55,7 +55,7 @@ class Batches(Dataset[Batch | OfaDeployError]):
     @property
     def steps_per_epoch(self) -> int:
         """Whole steps in one pass over the images."""
-        return len(self.images) // (self.config.batch * self.config.processes)
+        return len(self.images) // self.config.images_a_step
 
     def at(self, step: int) -> Batch:
         """Images, float32, shape (batch, 3, resolution, resolution), and int64 labels."""

@@ -7,6 +7,7 @@ was asked for and what came out.
 
 import io
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Set
 from importlib.metadata import version
 from pathlib import Path
@@ -56,7 +57,7 @@ def deciding_versions() -> dict[str, str]:
     return {"ofa_deploy": __version__, **{name: version(name) for name in _DECIDING}}
 
 
-class RunRecord(BaseModel):
+class RunRecord(BaseModel, ABC):
     """``run.json`` of whatever the training loop runs.
 
     Attributes:
@@ -81,14 +82,14 @@ class RunRecord(BaseModel):
         return SearchSpace.from_dict(self.space)
 
     @property
+    @abstractmethod
     def finished(self) -> bool:
         """Whether its weights are there."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def load(cls, run: Path) -> Self:
         """Read ``run/run.json``."""
-        raise NotImplementedError
 
     def deciding(self) -> dict[str, Any]:
         """What decides about the run, with versions that only move no bit left out."""

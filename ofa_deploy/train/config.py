@@ -68,6 +68,11 @@ class Common(BaseModel):
     seed: int = Field(0, ge=0, lt=2**31)
     threads: int = Field(2, ge=1, le=1024)
 
+    @property
+    def images_a_step(self) -> int:
+        """Of all processes together."""
+        return self.batch * self.processes
+
     @field_validator("augment")
     @classmethod
     def _known(cls, text: str) -> str:

@@ -56,7 +56,7 @@ class Forecast:
 
 def forecast(config: TrainConfig, space: SearchSpace, plan: Plan) -> Forecast:
     """What ``plan`` asks for; random subnets enter with the mean of a sample."""
-    images = config.batch * config.processes
+    images = config.images_a_step
     phases, first, taught = [], 0, False
     for phase in plan.phases:
         taught = taught or "freeze teacher" in phase.start

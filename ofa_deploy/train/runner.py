@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ofa_deploy._files import write_text
 from ofa_deploy.train.batches import Batches
@@ -36,6 +37,7 @@ class Runner(ABC):
     config: Common
     plan: Phases[Any]
     net: nn.Module
+    optimizer: Optimizer
     batches: Batches
     ranks: Ranks
     step: int
@@ -58,13 +60,28 @@ class Runner(ABC):
         """Whether the step just taken asks for ``close_epoch``."""
         return self.step % self.steps_per_epoch == 0
 
-    @abstractmethod
     def advance(self) -> list[float]:
         """Take one step; its draws depend on (seed, step, rank, number of ranks) only.
 
         Returns:
             Its losses, the one to show first.
         """
+        phase, local = self.plan.at(self.step)
+        if local == 0:
+            self._begin(phase)
+        for group in self.optimizer.param_groups:
+            group["lr"] = phase.lr(local)
+        losses = self._take(*self.next_batch())
+        self.step += 1
+        return losses
+
+    @abstractmethod
+    def _begin(self, phase: Any) -> None:
+        """Do what a phase asks for before its first step."""
+
+    @abstractmethod
+    def _take(self, images: Tensor, labels: Tensor) -> list[float]:
+        """Move the weights; ``step`` still is the number of the step at work."""
 
     @abstractmethod
     def scalars(self, losses: list[float]) -> dict[str, float]:

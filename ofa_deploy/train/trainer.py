@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ofa_deploy.cost import macs_model
 from ofa_deploy.data import DataSplits
@@ -85,13 +86,7 @@ class Trainer(Runner):
             kind=self.config.optimizer,
         )
 
-    def advance(self) -> list[float]:
-        phase, local = self.plan.at(self.step)
-        if local == 0:
-            self._begin(phase)
-        for group in self.optimizer.param_groups:
-            group["lr"] = phase.lr(local)
-        images, labels = self.next_batch()
+    def _take(self, images: Tensor, labels: Tensor) -> list[float]:
         passes = self.plan.passes(self.space, self.step, self.config.seed)
         losses = train_step(
             self.net,
@@ -110,10 +105,8 @@ class Trainer(Runner):
         for each, loss in zip(passes, losses, strict=True):
             total, count = self.sums.get(each.role, (0.0, 0))
             self.sums[each.role] = (total + loss, count + 1)
-        images_a_step = self.config.batch * self.config.processes
         teacher = self.space.largest if self.frozen is not None else None
-        self.cost += int(step_macs(self.macs, passes, images_a_step, teacher))
-        self.step += 1
+        self.cost += int(step_macs(self.macs, passes, self.config.images_a_step, teacher))
         return losses
 
     def close(self) -> None:
@@ -132,7 +125,6 @@ class Trainer(Runner):
         return {**named, "lr": phase.lr(local), "beta": _subnet_weight(rules)}
 
     def _begin(self, phase: Phase) -> None:
-        """Do what a phase asks for before its first step."""
         for action in phase.start:
             match action:
                 case "freeze teacher":
@@ -206,7 +198,7 @@ def _zero_gamma(net: Supernet) -> None:
 
 def check_fit(config: Common, space: SearchSpace, data: DataSplits) -> None:
     """See that there is a batch, and as many classes in the data as in the space."""
-    images = config.batch * config.processes
+    images = config.images_a_step
     if len(data.train) < images:
         raise InputError(
             f"expected at least one batch of {images} training images, found "

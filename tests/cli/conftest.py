@@ -3,14 +3,13 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -108,6 +107,14 @@ def finish(process: "subprocess.Popen[str]") -> Result:
     return Result(process.returncode, stdout, stderr)
 
 
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, and a terminal wide enough for any table."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "240")
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def cli() -> Callable[..., Result]:
     return in_process
@@ -117,15 +124,6 @@ def cli() -> Callable[..., Result]:
 def shell() -> tuple[Callable[..., "subprocess.Popen[str]"], Callable[..., Result]]:
     """``start`` and ``finish`` of a process of its own."""
     return start, finish
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """Commands set the threads of their process, which is this one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

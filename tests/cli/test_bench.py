@@ -15,14 +15,6 @@ Cli = Callable[..., Any]
 SHORT = ("--minutes", 0.01, "--processes", 1, "--image-size", "40x30")
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, and a terminal wide enough for any table."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "240")
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def bundle(job: Any, cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench") / "bundle"

@@ -35,14 +35,6 @@ TRAIN = ("--epochs", 3, "--batch", 16, "--threads", 1)
 Cli = Callable[..., Any]
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, and a terminal wide enough for any table."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "240")
-    return tmp_path
-
-
 @pytest.fixture
 def run(job: Any, tmp_path: Path) -> Path:
     """A copy of the run folder, to be damaged."""

@@ -118,10 +118,7 @@ def test_plan_from_a_table_or_a_device(cli: Cli, table: Path) -> None:
     assert "expected --table or --device, found both" in made.error(1)
 
 
-def test_predictor_is_imported_and_searched_with(
-    cli: Cli, predictor: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_predictor_is_imported_and_searched_with(cli: Cli, predictor: Path, tmp_path: Path) -> None:
     made = cli(
         *("predictors", "import", "--from", "ofa-mlp", predictor),
         *("--space", WIDE.name, "--out", "mlp.onnx"),

@@ -50,9 +50,8 @@ def made(job: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 @pytest.fixture
-def run(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def run(made: Made, tmp_path: Path) -> Path:
     """A copy of the run, to be searched."""
-    monkeypatch.chdir(tmp_path)
     return Path(shutil.copytree(made.run, tmp_path / "mine"))
 
 

@@ -22,14 +22,6 @@ Cli = Callable[..., Any]
 LABELS = ("moss", "rust", "slate")
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, and a terminal wide enough for any table."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "240")
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def several(job: Any, cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same subnet as bundles, by what they do of the preprocessing."""

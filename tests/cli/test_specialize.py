@@ -19,11 +19,6 @@ SHORT = ("--set", "batch=16", "--set", "calibration=32", "--threads", 1, "--corr
 TUNE = ("--method", "finetune", "--scale", 0.05, *SHORT)
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def test_fine_tuning_gives_a_subnet_that_export_takes(
     cli: Callable[..., Any], job: Any, workers: Any
 ) -> None:

@@ -23,14 +23,6 @@ Cli = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, and a terminal wide enough for any table."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "240")
-    return tmp_path
-
-
-@pytest.fixture(autouse=True)
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing else runs on this machine."""
     monkeypatch.setattr(LoadMeter, "others", lambda self: 0.0)

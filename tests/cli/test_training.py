@@ -21,11 +21,6 @@ SMALL = (*FEW, "--batch", 16, "--threads", 1)
 SPACE = "mbv3-nano-32"
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def test_recipes_are_listed(cli: Callable[..., Any]) -> None:
     listed = cli("train", "--recipes").stdout
     for name in ("deps-glyphs", "progressive-cifar10", "alphanet-imagenet"):

@@ -19,14 +19,6 @@ TARGETS = "onnx,ort-int8,torch-export,tensorrt"
 COLUMNS = "target verdict max_difference sqnr_db sqnr_db_then top1 top1_then"
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, and a terminal wide enough for any table."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "240")
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def made(job: Any, cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of several targets."""

@@ -86,11 +86,6 @@ def checkpoint(space_file: Path) -> Path:
     return path
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def test_spaces_lists_the_catalogue_and_files(cli: Callable[..., Any], space_file: Path) -> None:
     rows = json.loads(cli("spaces", "--format", "json").stdout)
     assert [row["space"] for row in rows] == list(space_names())

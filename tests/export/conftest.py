@@ -2,14 +2,13 @@
 
 import importlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from ofa_deploy.data import ImageSet
 from ofa_deploy.export import ExportOptions, Latency, Manifest, export_subnet
@@ -54,15 +53,6 @@ class Saved:
         """Save it again, with other weights or another record."""
         record = self.record.model_copy(update=fields)
         return save_subnet(stem, self.subnet if subnet is None else subnet, record)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The same sums in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -170,3 +160,9 @@ def whole(
             saved.path, folder / "bundle", saved.test, calibration=calibration, options=options
         )
     return Whole(saved, folder / "bundle", manifest)
+
+
+@pytest.fixture
+def copy(whole: Whole, tmp_path: Path) -> Path:
+    """A bundle to tamper with."""
+    return whole.copy(tmp_path / "copy")

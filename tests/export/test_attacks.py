@@ -4,7 +4,6 @@ import hashlib
 import importlib
 import json
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +21,9 @@ from ofa_deploy.errors import (
 from ofa_deploy.export import BenchOptions, Bundle, ExportOptions, bench_bundle, export_subnet
 from ofa_deploy.runtimes.trt.artefact import EngineRecord, pack, write_plan
 from ofa_deploy.runtimes.trt.settings import EngineSettings
+from tests.export.tampering import Edit, edited, renew
 
 tensorrt_module: Any = importlib.import_module("ofa_deploy.runtimes.tensorrt")
-Edit = Callable[[dict[str, Any]], object]
-
-
-@pytest.fixture
-def copy(whole: Any, tmp_path: Path) -> Path:
-    folder: Path = whole.copy(tmp_path / "copy")
-    return folder
-
-
-def edited(folder: Path, edit: Edit) -> None:
-    path = folder / "manifest.json"
-    value = json.loads(path.read_text())
-    edit(value)
-    path.write_text(json.dumps(value))
-
-
-def renew(folder: Path, name: str, data: bytes) -> None:
-    """Change a file and its hash with it."""
-    (folder / name).write_bytes(data)
-    sha256 = hashlib.sha256(data).hexdigest()
-    edited(folder, lambda value: value["files"].update({name: sha256}))
 
 
 def one_line(error: pytest.ExceptionInfo[OfaDeployError]) -> str:

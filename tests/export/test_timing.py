@@ -1,15 +1,12 @@
 """Files timed in turns: one real process, and what is said of made-up answers."""
 
-import json
-import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ofa_deploy.errors import DeviceError
-from ofa_deploy.export import get_target
+from ofa_deploy.export import get_target, timing
 from ofa_deploy.export.timing import TimedFile, time_files
 from ofa_deploy.profiling import Protocol
 
@@ -46,7 +43,7 @@ def test_files_that_cannot_be_loaded_end_in_one_line(
     files: dict[str, TimedFile], tmp_path: Path
 ) -> None:
     (tmp_path / "ort-int8.artefact").write_bytes(b"rubbish")
-    with pytest.raises(DeviceError, match="a timing process failed: onnxruntime") as error:
+    with pytest.raises(DeviceError, match="a measuring process failed: onnxruntime") as error:
         time_files(files, TWINS, protocol=Protocol(rounds=1, processes=1))
     assert "\n" not in str(error.value)
 
@@ -72,21 +69,18 @@ def figures(ratio: float, p10: float = 1.0) -> dict[str, float]:
     return {"ratio": ratio, "p10": p10, "p50": 1.1, "p90": 1.2, "p99": 1.3}
 
 
-def answering(
-    monkeypatch: pytest.MonkeyPatch, *answers: object, code: int = 0, stderr: str = ""
-) -> list[dict[str, Any]]:
+def answering(monkeypatch: pytest.MonkeyPatch, *answers: dict[str, Any]) -> list[dict[str, Any]]:
     """Processes that answer so, one after another; returns the jobs they were given."""
     jobs: list[dict[str, Any]] = []
     left = list(answers)
 
-    def run(command: list[str], **options: Any) -> Any:
-        assert command[1:] == ["-m", "ofa_deploy.export.timing"]
-        jobs.append(json.loads(options["input"]))
-        answer = left.pop(0)
-        stdout = answer if isinstance(answer, str) else json.dumps(answer)
-        return SimpleNamespace(returncode=code, stdout=stdout, stderr=stderr)
+    def run_worker(job: dict[str, Any], names: Any, **options: Any) -> Any:
+        assert options["module"] == "ofa_deploy.export.timing"
+        assert set(names) == {"onnx", "ort-int8"}
+        jobs.append(job)
+        return left.pop(0)
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(timing, "run_worker", run_worker)
     return jobs
 
 
@@ -114,32 +108,7 @@ def test_medians_over_processes_at_the_fastest_level(monkeypatch: pytest.MonkeyP
     assert jobs[0]["files"]["onnx"] == {
         "target": "onnx",
         "artefact": "onnx",
-        "shape": [1, 3, 8, 8],
+        "shape": (1, 3, 8, 8),
         "dtype": "float32",
         "deployed": None,
     }
-
-
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        ("", "answered '', no figures"),
-        ("[1, 2", "no figures"),
-        ({"result": {"": figures(1.0)}}, "answered for other files than asked"),
-        ({"result": {"": {"ratio": 1.0}}}, "no figures"),
-        (result(-1.0), "no figures"),
-        ({"error": "no such instruction"}, "a timing process failed: no such instruction"),
-    ],
-)
-def test_answers_are_not_believed_blindly(
-    monkeypatch: pytest.MonkeyPatch, answer: object, message: str
-) -> None:
-    answering(monkeypatch, answer)
-    with pytest.raises(DeviceError, match=message):
-        time_files(FILES, {}, protocol=Protocol(processes=1))
-
-
-def test_process_that_dies_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    answering(monkeypatch, "", code=-11, stderr="noise\nIllegal instruction\n")
-    with pytest.raises(DeviceError, match=r"failed \(exit -11\): Illegal instruction"):
-        time_files(FILES, {}, protocol=Protocol(processes=1))

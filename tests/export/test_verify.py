@@ -1,9 +1,7 @@
 """Bundles read with suspicion, and their gate run again."""
 
-import hashlib
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,28 +15,7 @@ from ofa_deploy.errors import FileFormatError, InputError, MissingDependencyErro
 from ofa_deploy.export import Bundle, Manifest, get_target, load_manifest
 from ofa_deploy.export.manifest import is_plain
 from ofa_deploy.export.probe import Probe, probe_images
-
-Edit = Callable[[dict[str, Any]], object]
-
-
-@pytest.fixture
-def copy(whole: Any, tmp_path: Path) -> Path:
-    folder: Path = whole.copy(tmp_path / "copy")
-    return folder
-
-
-def edited(folder: Path, edit: Edit) -> None:
-    path = folder / "manifest.json"
-    value = json.loads(path.read_text())
-    edit(value)
-    path.write_text(json.dumps(value))
-
-
-def renew(folder: Path, name: str, data: bytes) -> None:
-    """Change a file and its hash with it, as somebody who means harm would."""
-    (folder / name).write_bytes(data)
-    sha256 = hashlib.sha256(data).hexdigest()
-    edited(folder, lambda value: value["files"].update({name: sha256}))
+from tests.export.tampering import Edit, edited, renew
 
 
 def refused(folder: Path, message: str) -> None:
@@ -318,7 +295,7 @@ def test_runtime_that_is_missing_here_names_the_extra(
 ) -> None:
     import importlib
 
-    module = importlib.import_module("ofa_deploy.runtimes.openvino")
+    module = importlib.import_module("ofa_deploy.runtimes.openvino_library")
 
     def absent(name: str, *, extra: str) -> None:
         raise MissingDependencyError(f"{name} is not installed; pip install 'ofa-deploy[{extra}]'")

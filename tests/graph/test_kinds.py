@@ -1,7 +1,7 @@
 """Graphs against the torch modules that they stand for, and against torch's own exporter."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +18,6 @@ from ofa_deploy.supernet import Subnet, folded_weights
 from ofa_deploy.supernet.modules import initialise
 
 FAMILIES = ("ofa-mbv3-w1.0", "ofa-proxyless-w1.3", "ofa-resnet50")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def bottleneck(

@@ -31,26 +31,6 @@ from tests.runtimes.tensorrt_fake import VERSIONS, fake_tensorrt, header, runtim
 TEN, ELEVEN = VERSIONS
 
 
-@pytest.fixture(params=VERSIONS)
-def version(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def library() -> FakeCudaLibrary:
-    return FakeCudaLibrary()
-
-
-@pytest.fixture(scope="module")
-def model(tiny_space: SearchSpace) -> onnx.ModelProto:
-    return build_onnx(tiny_space.lower(tiny_space.smallest))
-
-
-@pytest.fixture
-def images(rng: np.random.Generator) -> np.ndarray:
-    return rng.standard_normal((3, 3, 12, 12)).astype(np.float32)
-
-
 # Building
 
 

@@ -18,32 +18,16 @@ from ofa_deploy.errors import (
     FileFormatError,
     InputError,
 )
-from ofa_deploy.graph import build_empty, build_onnx
+from ofa_deploy.graph import build_empty
 from ofa_deploy.runtimes.tensorrt import TensorRt
 from ofa_deploy.runtimes.trt import artefact as artefact_module
 from ofa_deploy.runtimes.trt.artefact import EngineRecord, pack, read_plan, unpack, write_plan
 from ofa_deploy.runtimes.trt.cuda import gpu
 from ofa_deploy.runtimes.trt.settings import EngineSettings
-from ofa_deploy.space import SearchSpace
 from tests.runtimes.cuda_fake import FakeCudaLibrary
 from tests.runtimes.tensorrt_fake import VERSIONS, fake_tensorrt, runtime_on
 
 TEN, ELEVEN = VERSIONS
-
-
-@pytest.fixture(params=VERSIONS)
-def version(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def library() -> FakeCudaLibrary:
-    return FakeCudaLibrary()
-
-
-@pytest.fixture(scope="module")
-def model(tiny_space: SearchSpace) -> onnx.ModelProto:
-    return build_onnx(tiny_space.lower(tiny_space.smallest))
 
 
 # What may come to the loader: it never hands TensorRT what would crash it (Crash is no Exception)

@@ -29,16 +29,6 @@ from tests.runtimes.cuda_fake import FakeCudaLibrary
 from tests.runtimes.tensorrt_fake import VERSIONS, fake_tensorrt
 
 
-@pytest.fixture(scope="module")
-def model(tiny_space: SearchSpace) -> onnx.ModelProto:
-    return build_onnx(tiny_space.lower(tiny_space.smallest))
-
-
-@pytest.fixture
-def images(rng: np.random.Generator) -> np.ndarray:
-    return rng.standard_normal((3, 3, 12, 12)).astype(np.float32)
-
-
 @pytest.fixture
 def path(tmp_path: Path, model: onnx.ModelProto) -> Path:
     return write_recipe(tmp_path / "out", "net", model, "fp16")

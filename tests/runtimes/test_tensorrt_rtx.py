@@ -10,14 +10,13 @@ import onnx
 import pytest
 
 from ofa_deploy.errors import DeviceError, InputError, MissingDependencyError
-from ofa_deploy.graph import build_empty, build_onnx
+from ofa_deploy.graph import build_empty
 from ofa_deploy.runtimes import get_runtime
 from ofa_deploy.runtimes.tensorrt_rtx import ACCEPTED, TensorRtRtx, parse_capability
 from ofa_deploy.runtimes.trt.artefact import read_plan, unpack, write_plan
 from ofa_deploy.runtimes.trt.cuda import Cuda, gpu
 from ofa_deploy.runtimes.trt.graphs import with_precision
 from ofa_deploy.runtimes.trt.settings import EngineSettings
-from ofa_deploy.space import SearchSpace
 from tests.runtimes.cuda_fake import FakeCudaLibrary
 from tests.runtimes.tensorrt_fake import fake_tensorrt
 
@@ -30,16 +29,6 @@ def _installed() -> None:
 
 
 real = pytest.mark.usefixtures("_installed")
-
-
-@pytest.fixture(scope="module")
-def model(tiny_space: SearchSpace) -> onnx.ModelProto:
-    return build_onnx(tiny_space.lower(tiny_space.smallest))
-
-
-@pytest.fixture
-def images(rng: np.random.Generator) -> np.ndarray:
-    return rng.standard_normal((2, 3, 12, 12)).astype(np.float32)
 
 
 @real

@@ -1,12 +1,11 @@
 """A trained supernet, a subnet cut from it, and runs of a second or less."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from ofa_deploy.data import DataSplits
 from ofa_deploy.pareto import Candidate
@@ -23,14 +22,6 @@ from ofa_deploy.train import DepsConfig, Evaluator, Ranks, loop, train
 from tests.train.runs import quarters
 
 FAST = {"batch": 25, "calibration": 32, "threads": 1, "seed": 3, "augment": "crop+flip"}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -39,14 +39,6 @@ ELASTIC = ("stages-1-0", "stages-1-1", "stages-2-0", "stages-2-1", "stages-2-2")
 seeds = st.integers(0, 2**32 - 1)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def shaken(space: SearchSpace, seed: int = 0) -> Supernet:
     """A supernet in eval mode with nothing left at its initial value.
 

@@ -1,25 +1,15 @@
 """A space, data and settings small enough to train in about a second."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from ofa_deploy.data import DataSplits
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.train import DepsConfig, RunFile, loop, train
 from tests.train.runs import Train, quarters
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,7 @@ from typing import Any
 from figures import commit
 from training import SPACE, STEPS_PER_EPOCH, deps
 
-from ofa_deploy._files import digest, exclusive
+from ofa_deploy._files import digest, exclusive, write_text
 from ofa_deploy.data import DataSplits, load_data
 from ofa_deploy.errors import BusyError, NoisyDeviceError
 from ofa_deploy.pareto import Candidate
@@ -187,18 +187,17 @@ def finished() -> list[Row]:
 
 def keep(row: Row) -> None:
     """Add a row, or put it in the place of the one of the same run; several may do so at once."""
-    with RESULTS.open("a+", newline="") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
-        file.seek(0)
-        rows = [Row.parse(line) for line in csv.DictReader(file)]
+    with (RESULTS.parent / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
         same = {name: getattr(row, name) for name in ("method", "seed", "subnet", "settings")}
-        others = [each for each in rows if any(getattr(each, k) != v for k, v in same.items())]
+        others = [
+            each for each in finished() if any(getattr(each, k) != v for k, v in same.items())
+        ]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows([getattr(r, name) for name in COLUMNS] for r in [*others, row])
-        file.truncate(0)
-        file.write(text.getvalue())
+        write_text(RESULTS, text.getvalue())
 
 
 def source(supernets: Path, seed: int, name: str, data: DataSplits) -> Path:

@@ -20,11 +20,10 @@ from ofa_deploy.cost import as_population
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError
 from ofa_deploy.space import Arch, Population, SearchSpace, choices_within
 
-__all__ = ["COVERAGE", "AccuracyModel", "accuracy_facts", "load_accuracy_model"]
+__all__ = ["AccuracyModel", "accuracy_facts", "load_accuracy_model"]
 
 Floats = npt.NDArray[np.float64]
 _SCHEMA = "accuracy-model/1"
-COVERAGE = 0.9
 _LIMIT = 64 * 2**20
 _CHUNK = 1024  # rows a pass: what lies between two layers stays in the second-level cache
 

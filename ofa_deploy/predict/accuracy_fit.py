@@ -9,7 +9,8 @@ import onnx
 
 from ofa_deploy.cost import as_population
 from ofa_deploy.errors import InputError
-from ofa_deploy.predict.accuracy import COVERAGE, AccuracyModel, accuracy_facts
+from ofa_deploy.predict.accuracy import AccuracyModel, accuracy_facts
+from ofa_deploy.predict.conformal import conformal_margin
 from ofa_deploy.predict.features import Features, features_of
 from ofa_deploy.predict.gaussian_process import Process, fit_process, leave_one_out
 from ofa_deploy.predict.onnx_graph import OnnxGraph
@@ -94,11 +95,10 @@ def _errors(left_out: Floats, measured: Floats) -> tuple[float, float, float]:
     """Margin, root mean squared error, rank correlation."""
     from scipy.stats import kendalltau
 
-    errors = np.sort(np.abs(left_out - measured))
-    rank = min(len(errors), math.ceil((len(errors) + 1) * COVERAGE))
+    errors = np.abs(left_out - measured)
     kendall = float(kendalltau(left_out, measured).statistic)
     return (
-        float(errors[rank - 1]),
+        conformal_margin(errors),
         float(np.sqrt((errors**2).mean())),
         kendall if math.isfinite(kendall) else 0.0,
     )

@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ofa_deploy.cost import AdditiveModel
+from ofa_deploy.predict.conformal import COVERAGE, conformal_margin
 from ofa_deploy.space import Arch, Population
 
 __all__ = ["HoldoutError", "LatencyModel"]
 
 Floats = npt.NDArray[np.float64]
-COVERAGE = 0.9
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,11 @@ class LatencyModel(AdditiveModel):
     def judge(self, archs: "Sequence[Arch] | Population", ms: Sequence[float]) -> None:
         """Set ``margin`` and ``holdout`` from networks that had no part in the fit.
 
-        The margin is the split-conformal quantile of the relative errors (Vovk et al. 2005), for
-        90 % coverage of networks drawn like these. Fewer than nine networks cannot vouch for so
-        much: the widest error among n covers n of n + 1.
+        The margin is that of ``conformal_margin``, of the relative errors.
         """
         measured = np.asarray(ms, float)
         predicted = self.predict(archs)
-        errors = np.sort(np.abs(measured / predicted - 1))
-        rank = min(len(errors), int(np.ceil((len(errors) + 1) * COVERAGE)))
-        self.margin = float(min(errors[rank - 1], 0.99))
+        errors = np.abs(measured / predicted - 1)
+        self.margin = min(conformal_margin(errors), 0.99)
         self.coverage = min(COVERAGE, len(errors) / (len(errors) + 1))
         self.holdout = HoldoutError.of(predicted, measured)

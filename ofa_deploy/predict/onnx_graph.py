@@ -55,7 +55,8 @@ class OnnxGraph:
 
 
 def add_additive(graph: OnnxGraph, cost: AdditiveModel) -> str:
-    """An additive model as a gather: one flat table, one index a row and table; shape (n, 1)."""
+    """A sum as a gather: one flat table, one index a row and table; shape (n, 1)."""
+    assert cost.reduce == "sum", "a maximum is no gather and sum"
     strides = np.zeros((len(cost.space.genes), len(cost.tables)))
     offsets: list[float] = []
     flat: list[Floats] = []
@@ -69,4 +70,5 @@ def add_additive(graph: OnnxGraph, cost: AdditiveModel) -> str:
     index = graph.add("MatMul", "population", graph.floats(strides))
     index = graph.add("Cast", graph.add("Add", index, graph.floats(offsets)), to=TensorProto.INT64)
     gathered = graph.add("Gather", graph.floats(np.concatenate(flat)), index)
-    return graph.add("ReduceSum", gathered, graph.ints([1]), keepdims=1)
+    total = graph.add("ReduceSum", gathered, graph.ints([1]), keepdims=1)
+    return graph.add("Add", total, graph.floats([cost.offset])) if cost.offset else total

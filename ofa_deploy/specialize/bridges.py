@@ -172,7 +172,8 @@ class Student(nn.Module):
 def merge(student: Student, batches: Callable[[], Iterable[Tensor]], ranks: Ranks = ALONE) -> None:
     """Do away with the maps; what the student computes stays, and is seen to.
 
-    The student is left in eval mode, with BN statistics of the calibration images.
+    Where there were maps, the student is left in eval mode, with BN statistics of the calibration
+    images; without maps nothing happens.
 
     Args:
         batches: gives this rank's calibration images, each (batch, 3, r, r).

@@ -145,7 +145,7 @@ class SparseSettings(MemberSettings):
             ``random`` ones as in the paper, which starts from random weights too.
         growth: where the dense gradient is largest (``rigl``), or anywhere (``set``).
         drop_rate: the share of a layer's weights that the first update drops; it decays by a cosine
-            over the phase.
+            until ``update_until``.
         update_steps: steps from one update to the next, ΔT.
         update_until: the share of a phase after which the topology stays.
     """

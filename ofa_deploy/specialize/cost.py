@@ -117,7 +117,8 @@ class StepCost:
         trained = sum(own) if task.below else own[-1]
         maps = [self._bridge(i) for i in range(index + 1)]
         handed = sum(up + down for up, down in maps[:-1] if down) + maps[-1][0]
-        learned = maps[-1][0] + (maps[-2][1] if index else 0)
+        behind_before = maps[-2][1] if index else 0
+        learned = handed if task.below else maps[-1][0] + behind_before
         return sum(own) + handed + 2 * (trained + learned) + taught
 
     def _bridge(self, index: int) -> tuple[int, int]:

@@ -49,7 +49,7 @@ class Judged:
     sparse_bytes: int
 
     def row(self) -> dict[str, float]:
-        """All figures by name; of corruptions the mean, and the mean of each."""
+        """The figures by name; of corruptions the mean, and the mean of each."""
         flat: dict[str, float] = {"members": self.members, **asdict(self.clean)}
         flat |= {"member_top1": self.member_top1, **asdict(self.diversity)}
         if self.corrupted:

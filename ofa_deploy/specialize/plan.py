@@ -6,7 +6,7 @@ A method is a config and the plan that it makes; the runner knows phases only.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Literal
 
 from ofa_deploy.specialize.config import (
     DistillConfig,
@@ -19,11 +19,10 @@ from ofa_deploy.specialize.config import (
     WideNarrowConfig,
 )
 from ofa_deploy.specialize.units import Unit
-from ofa_deploy.train import Phases, cosine
+from ofa_deploy.train import Phases, cosine, nth
 
 __all__ = ["Imitate", "Learn", "SpecialPhase", "SpecialPlan", "specialize_plan"]
 
-T = TypeVar("T")
 Rate = Callable[[int], float]
 Start = Literal["begin member", "restart optimizer", "merge"]
 _ANEW: tuple[Start, ...] = ("begin member", "restart optimizer")
@@ -162,15 +161,15 @@ def _wide_narrow(
 ) -> SpecialPlan:
     phases = []
     for index, unit in enumerate(units[:-1]):
-        length = steps(_nth(config.imitate_epochs, index))
+        length = steps(nth(config.imitate_epochs, index))
         phases.append(
             SpecialPhase(
                 f"imitate {unit.name}",
                 length,
-                _cosine(config, config.lr * _nth(config.imitate_lr, index), length),
+                _cosine(config, config.lr * nth(config.imitate_lr, index), length),
                 Imitate(index, below=config.trains == "below"),
                 ("restart optimizer",),
-                _nth(config.imitate_optimizer, index),
+                nth(config.imitate_optimizer, index),
             )
         )
     output, label = steps(config.output_epochs), steps(config.label_epochs)
@@ -194,10 +193,6 @@ def _wide_narrow(
     kept = [phase for phase in phases if phase.steps]
     kept[0] = replace(kept[0], start=("begin member", *kept[0].start))
     return Phases(tuple(kept))
-
-
-def _nth(values: Sequence[T], index: int) -> T:
-    return values[min(index, len(values) - 1)]
 
 
 def _cosine(config: SpecializeConfig, lr: float, steps: int) -> Rate:

@@ -31,6 +31,7 @@ from ofa_deploy.train import (
     check_fit,
     descend,
     draw_seed,
+    nth,
 )
 
 __all__ = ["Specialist", "Ticket"]
@@ -201,7 +202,7 @@ class Specialist(Runner):
         generator = self._generator("start")
         starts = self.config.start
         for index, unit in enumerate(self.units):
-            start = starts if isinstance(starts, str) else starts[min(index, len(starts) - 1)]
+            start = starts if isinstance(starts, str) else nth(starts, index)
             if start == "random":
                 for position in range(unit.start, unit.stop):
                     initialise(self.net.subnet.blocks[position], generator)

@@ -1,9 +1,17 @@
-"""Learning rates by step."""
+"""Learning rates by step, and settings by phase."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-__all__ = ["cosine", "warmed_up"]
+__all__ = ["cosine", "nth", "warmed_up"]
+
+T = TypeVar("T")
+
+
+def nth(values: Sequence[T], index: int) -> T:
+    """The value at ``index``; the last stands for all further ones."""
+    return values[min(index, len(values) - 1)]
 
 
 def cosine(lr: float, step: int, steps: int) -> float:

@@ -14,10 +14,11 @@ from ofa_deploy.errors import DeviceError, FileFormatError, InputError
 from ofa_deploy.graph import build_onnx
 from ofa_deploy.runtimes import get_runtime
 from ofa_deploy.runtimes.tensorrt import TensorRt
-from ofa_deploy.runtimes.trt.artefact import read_plan
+from ofa_deploy.runtimes.trt.artefact import read_plan, unpack
 from ofa_deploy.runtimes.trt.cuda import Cuda, gpu
 from ofa_deploy.runtimes.trt.recipe import (
     Recipe,
+    build_recipe,
     read_recipe,
     run_recipe,
     trtexec_command,
@@ -78,6 +79,22 @@ def test_a_recipe_is_built_elsewhere(
     assert float(((expected - found) ** 2).mean() / expected.var()) < 0.05
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_contents_are_built_as_files_are(path: Path, images: np.ndarray, version: str) -> None:
+    library = FakeCudaLibrary()
+    here = {"module": fake_tensorrt(version, library), "cuda": Cuda(library=library)}
+    text, data = path.read_bytes(), (path.parent / "net.onnx").read_bytes()
+    artefact = build_recipe(text, data, **here)
+    record = run_recipe(path, path.with_name("net.plan"), **here)
+    assert unpack(artefact)[0] == record
+    runtime = TensorRt(record.settings, **here)
+    assert runtime.load(artefact).run(images).shape == (3, 4)
+    with pytest.raises(FileFormatError, match="net.onnx is not the file that its recipe"):
+        build_recipe(text, data + b"x", **here)
+    with pytest.raises(FileFormatError, match="not a tensorrt-recipe/1"):
+        build_recipe(text[:-9], data, **here)
+
+
 def test_without_a_gpu(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu.cache_clear()
     monkeypatch.setattr("ofa_deploy.runtimes.trt.cuda.LIBRARY", "libnowhere.so.1")
@@ -95,7 +112,7 @@ def test_int8_needs_calibration(tmp_path: Path, model: onnx.ModelProto) -> None:
 def test_an_onnx_that_is_not_the_one(path: Path) -> None:
     source = path.parent / "net.onnx"
     source.write_bytes(source.read_bytes()[:-1] + b"?")
-    with pytest.raises(FileFormatError, match="net.onnx is not the file that net.recipe.json"):
+    with pytest.raises(FileFormatError, match="net.onnx is not the file that its recipe"):
         read_recipe(path)
 
 

@@ -76,6 +76,18 @@ def test_maps_are_counted() -> None:
     assert imitation.macs.dense == 100 * expected
 
 
+def test_maps_before_learn_too_where_all_below_trains() -> None:
+    space, thin = RESNET, RESNET.arch(depths=[2, 1, 0], expands=0.25, widths=0)
+    macs = {}
+    for trains in ("unit", "below"):
+        config = settings("wide-narrow", imitate_epochs=(0, 1, 0), trains=trains)
+        (phase, *_) = forecast_macs(config, space, thin, 4, (space, space.largest))
+        macs[trains] = phase.macs.dense / 100
+    first = units_of(space, thin)[0].macs
+    before = 8 * 16 * 16  # U behind the first unit, which the second's own training leaves alone
+    assert macs["below"] - macs["unit"] == 2 * (first + before)
+
+
 @pytest.mark.parametrize("growth", ["rigl", "set"])
 def test_sparse_training_counts_the_living(growth: str) -> None:
     config = settings("dst", epochs=10, members=1, sparsity=0.7, growth=growth, update_steps=5)

@@ -1,8 +1,8 @@
 """Where there is no GPU: the ONNX that TensorRT shall build from, and how, for another machine.
 
 A recipe is two files: ``NAME.onnx``, with its precision in it, and ``NAME.recipe.json``, which
-names the ONNX with its hash and holds the settings. ``run_recipe`` builds from it on the target;
-``trtexec_command`` is the same build for TensorRT's own tool.
+names the ONNX with its hash and holds the settings. ``build_recipe`` and ``run_recipe`` build from
+it on the target; ``trtexec_command`` is the same build for TensorRT's own tool.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import onnx
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ofa_deploy._files import read_bytes, read_model, write_bytes, write_model
 from ofa_deploy.errors import FileFormatError, InputError
@@ -25,7 +25,14 @@ from ofa_deploy.runtimes.trt.cuda import Cuda
 from ofa_deploy.runtimes.trt.graphs import with_precision
 from ofa_deploy.runtimes.trt.settings import EngineSettings
 
-__all__ = ["Recipe", "read_recipe", "run_recipe", "trtexec_command", "write_recipe"]
+__all__ = [
+    "Recipe",
+    "build_recipe",
+    "read_recipe",
+    "run_recipe",
+    "trtexec_command",
+    "write_recipe",
+]
 
 Floats = npt.NDArray[np.float32]
 
@@ -115,14 +122,40 @@ def read_recipe(path: Path) -> tuple[Recipe, bytes]:
     recipe = read_model(path, Recipe, schema=_SCHEMA)
     source = path.parent / recipe.onnx
     data = read_bytes(source, limit=_MAX_BYTES)
-    if (len(data), hashlib.sha256(data).hexdigest()) != (recipe.size, recipe.sha256):
-        raise FileFormatError(f"{source} is not the file that {path.name} names; export it anew")
     _check_onnx(source, data, recipe)
     return recipe, data
 
 
+def build_recipe(
+    text: bytes, data: bytes, *, module: Any = None, cuda: Cuda | None = None
+) -> bytes:
+    """Build on this machine's GPU from the contents of a recipe's two files.
+
+    Args:
+        text: of ``NAME.recipe.json``.
+        data: of ``NAME.onnx``.
+        module, cuda: see ``TensorRt``.
+
+    Returns:
+        An artefact for ``TensorRt.load``.
+
+    Raises:
+        FileFormatError: if the recipe does not validate, or the ONNX is another.
+        DeviceError, MissingDependencyError: if there is no GPU or no TensorRT, or it refuses.
+    """
+    try:
+        recipe = Recipe.model_validate_json(text)
+    except ValidationError as error:
+        raise FileFormatError(f"not a {_SCHEMA}: {one_line(error)}") from None
+    _check_onnx(Path(recipe.onnx), data, recipe)
+    runtime = TensorRt(recipe.settings, module=module, cuda=cuda)
+    return runtime.build_ready(data, recipe.precision)
+
+
 def _check_onnx(path: Path, data: bytes, recipe: Recipe) -> None:
-    """See that an ONNX is what the recipe says, and brings all its weights along."""
+    """See that an ONNX is the one that the recipe names, and brings all its weights along."""
+    if (len(data), hashlib.sha256(data).hexdigest()) != (recipe.size, recipe.sha256):
+        raise FileFormatError(f"{path} is not the file that its recipe names; export it anew")
     check_self_contained(data, str(path))
     try:
         model = onnx.ModelProto.FromString(data)

@@ -10,11 +10,11 @@ from ofa_deploy.train.config import CompOfaConfig
 from ofa_deploy.train.methods.progressive import (
     frozen_first,
     most_choices,
-    nth,
     opening_phase,
     teacher_phase,
 )
 from ofa_deploy.train.plan import Opening, Plan, Rule
+from ofa_deploy.train.schedule import nth
 
 __all__ = ["compofa_plan"]
 
@@ -28,9 +28,9 @@ def compofa_plan(config: CompOfaConfig, space: SearchSpace, steps_per_epoch: int
             opening_phase(
                 f"compound {n}",
                 (Rule("random", target="labels+frozen", opening=opening),) * config.subnets,
-                steps=nth(config.phase_epochs, n) * steps_per_epoch,
+                steps=nth(config.phase_epochs, n - 1) * steps_per_epoch,
                 warm_up=(config.warmup_epochs if n > 1 else 0) * steps_per_epoch,
-                lr=nth(config.phase_lr, n) * config.lr,
+                lr=nth(config.phase_lr, n - 1) * config.lr,
                 lr_min=config.lr_min,
                 start=("sort channels", "restart optimizer"),
             )

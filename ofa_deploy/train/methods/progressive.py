@@ -9,19 +9,15 @@ expansion phase.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.train.config import ProgressiveConfig
 from ofa_deploy.train.plan import Opening, Phase, Plan, Rule, Start
-from ofa_deploy.train.schedule import cosine, warmed_up
-
-T = TypeVar("T")
+from ofa_deploy.train.schedule import cosine, nth, warmed_up
 
 __all__ = [
     "frozen_first",
     "most_choices",
-    "nth",
     "opening_phase",
     "progressive_plan",
     "teacher_phase",
@@ -51,10 +47,10 @@ def progressive_plan(config: ProgressiveConfig, space: SearchSpace, steps_per_ep
         closed = Opening(depths=1, expands=1, widths=1)
         add("kernel", closed, 1, config.kernel_epochs, config.kernel_lr, 1)
     for n in range(1, most_choices(space, "depth")):
-        length, share = nth(config.depth_epochs, n), nth(config.depth_lr, n)
+        length, share = nth(config.depth_epochs, n - 1), nth(config.depth_lr, n - 1)
         add(f"depth {n}", Opening(depths=n + 1, expands=1, widths=1), 2, length, share, n - 1)
     for n in range(1, most_choices(space, "expand", "width")):
-        length, share = nth(config.expand_epochs, n), nth(config.expand_lr, n)
+        length, share = nth(config.expand_epochs, n - 1), nth(config.expand_lr, n - 1)
         add(f"expand {n}", Opening(expands=n + 1, widths=n + 1), 4, length, share, n - 1)
     return frozen_first(phases)
 
@@ -62,11 +58,6 @@ def progressive_plan(config: ProgressiveConfig, space: SearchSpace, steps_per_ep
 def most_choices(space: SearchSpace, *kinds: str) -> int:
     """The choices of the gene that has the most, among those of some kinds; 1 if there is none."""
     return max((len(gene.choices) for gene in space.genes if gene.kind in kinds), default=1)
-
-
-def nth(values: Sequence[T], n: int) -> T:
-    """The n-th value, counted from 1; the last stands for all further ones."""
-    return values[min(n, len(values)) - 1]
 
 
 def teacher_phase(steps: int, lr: float, lr_min: float) -> Phase:

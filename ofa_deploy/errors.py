@@ -130,7 +130,8 @@ class GateError(OfaDeployError):
 class InfeasibleError(OfaDeployError):
     """No network meets the constraints.
 
-    ``reachable`` maps each constrained metric to its (least, greatest) value in the space;
+    ``reachable`` maps each constrained metric to its (least, greatest) value in the space, or to
+    what was seen of it where its bounds are not known;
     ``nearest`` is the candidate that misses the constraints least, where one was looked for.
     """
 

@@ -24,7 +24,8 @@ class Candidate:
     """One network and what is known of it.
 
     Metrics are keyed by name: ``top1`` (percent), ``latency`` or ``latency[device]`` (ms),
-    ``macs``, ``params``, ``peak_memory`` (bytes).
+    ``latency.p99`` and other percentiles of single runs, ``energy`` (mJ), ``macs``, ``params``,
+    ``peak_memory`` and ``model_size`` (bytes).
 
     Attributes:
         predicted: what models say.

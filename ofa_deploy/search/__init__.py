@@ -15,13 +15,22 @@ from ofa_deploy.search.models import (
     Models,
     for_device,
     latency_metrics,
+    metric_for_device,
+    metric_on_tables,
     models_of,
     on_tables,
     shared_space,
 )
-from ofa_deploy.search.plan import Plan, Reach, plan
+from ofa_deploy.search.plan import Plan, Reach, check_untrained, plan
 from ofa_deploy.search.problem import Metric, Problem, parse_objectives
-from ofa_deploy.search.verify import Examiner, Learner, Verified, best_of, search_verified
+from ofa_deploy.search.verify import (
+    Examiner,
+    Learner,
+    Verified,
+    best_of,
+    check_provable,
+    search_verified,
+)
 
 __all__ = [
     "Certificate",
@@ -41,8 +50,12 @@ __all__ = [
     "best_of",
     "best_within",
     "certify",
+    "check_provable",
+    "check_untrained",
     "for_device",
     "latency_metrics",
+    "metric_for_device",
+    "metric_on_tables",
     "models_of",
     "on_tables",
     "parse_constraint",

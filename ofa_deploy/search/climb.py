@@ -50,7 +50,11 @@ class Price:
     @classmethod
     def of(cls, problem: Problem) -> "Price | None":
         """Of the first limited or minimised metric that is a sum; None if there is none."""
-        limits = {c.metric: c.limit for c in problem.constraints if c.upper}
+        limits: dict[str, float] = {}
+        for constraint in problem.constraints:
+            if constraint.upper:
+                known = limits.get(constraint.metric, np.inf)
+                limits[constraint.metric] = min(known, constraint.limit)
         minimised = [name for name, goal in problem.objectives.items() if goal == "min"]
         for name in dict.fromkeys([*limits, *minimised]):
             model = problem.metrics[name]

@@ -1,7 +1,8 @@
 """Constraints as people write them.
 
 Of metrics: ``latency <= 8 ms``, ``latency[jetson].p99 <= 9 ms``, ``macs <= 300M``. Of genes:
-``resolution in 160,192``, ``kernel = 3`` (of all blocks), ``depth[2] >= 3``, ``expand[1.0] = 4``.
+``resolution in 160,192``, ``kernel = 3`` (of all blocks), ``depth[2] >= 3``, ``expand[1.0] = 4``,
+``width <= 0.8`` (a multiplier).
 """
 
 import math
@@ -79,7 +80,7 @@ class GeneConstraint:
 
     Attributes:
         gene: ``kernel`` for those of all blocks, or ``kernel[2.1]`` for one.
-        sign: how choices are compared with ``values``.
+        sign: how choices are compared with ``values``; widths by their multiplier.
     """
 
     gene: str

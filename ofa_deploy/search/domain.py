@@ -74,10 +74,10 @@ class Domain:
                 f"{constraint.gene}; it chooses: {', '.join(names)}"
             )
         for column in columns:
-            choices = genes[column].choices
-            self.allowed[column] &= [constraint.allows(choice) for choice in choices]
+            choices = genes[column].values
+            self.allowed[column] &= [any(map(constraint.allows, values)) for values in choices]
             if not self.allowed[column].any():
-                listed = ", ".join(f"{choice:g}" for choice in choices)
+                listed = ", ".join(f"{value:g}" for values in choices for value in values)
                 raise ConstraintError(
                     f"constraint {constraint.text!r} leaves {genes[column].name} of space "
                     f"{self.space.name} no choice; its choices: {listed}"
@@ -120,22 +120,48 @@ class Domain:
             kept &= (choices < 0) | mask[choices]
         return kept
 
+    @cached_property
+    def changes(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int8]]:
+        """Every (gene, choice) that is allowed: columns and choices, each of shape (changes,)."""
+        pairs = [(c, choice) for c, mask in enumerate(self.allowed) for choice in mask.nonzero()[0]]
+        columns, choices = np.array(pairs).T
+        return columns, choices.astype(np.int8)
+
+    @cached_property
+    def _middle(self) -> npt.NDArray[np.int8]:
+        """Of each gene, the middle choice that is allowed."""
+        return np.array([np.flatnonzero(m)[(m.sum() - 1) // 2] for m in self.allowed], np.int8)
+
+    def awake(self, rows: Population) -> Population:
+        """Rows whose genes may just have become active: these take their middle choice."""
+        return self.space.mask_inactive(np.where(rows < 0, self._middle, rows))
+
+    def single_changes(
+        self, rows: Population
+    ) -> tuple[Population, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """All networks one active gene away from some.
+
+        Returns:
+            The networks; of each the index of the row that it is near to; and of its change.
+        """
+        columns, choices = self.changes
+        active = rows[:, columns]
+        owner, change = np.nonzero((active >= 0) & (active != choices))
+        near = rows[owner]
+        near[np.arange(len(owner)), columns[change]] = choices[change]
+        return self.awake(near), owner, change
+
     def neighbours(self, row: Indices, distance: int = 2) -> Population:
-        """All networks up to two genes away; blocks that wake up take their middle choice."""
-        middle = np.array([np.flatnonzero(mask)[(mask.sum() - 1) // 2] for mask in self.allowed])
-        awake = np.where(row < 0, middle, row).astype(np.int8)
-        changes = [
-            (column, choice)
-            for column, mask in enumerate(self.allowed)
-            for choice in np.flatnonzero(mask)
-            if choice != awake[column]
-        ]
-        if not changes:
-            return row[None]
-        columns, choices = np.array(changes).T
-        groups = [np.arange(len(changes))[:, None]]
+        """All other networks up to two genes away; blocks that wake up take their middle choice."""
+        awake = np.where(row < 0, self._middle, row).astype(np.int8)
+        columns, choices = self.changes
+        others = choices != awake[columns]
+        columns, choices = columns[others], choices[others]
+        if not len(columns):
+            return row[None][:0]
+        groups = [np.arange(len(columns))[:, None]]
         if distance > 1:
-            pairs = np.array([*combinations(range(len(changes)), 2)], int).reshape(-1, 2)
+            pairs = np.array([*combinations(range(len(columns)), 2)], int).reshape(-1, 2)
             groups.append(pairs[columns[pairs[:, 0]] != columns[pairs[:, 1]]])
         rows = []
         for group in groups:
@@ -143,4 +169,5 @@ class Domain:
             for which in group.T:
                 changed[np.arange(len(group)), columns[which]] = choices[which]
             rows.append(changed)
-        return unique(self.space.mask_inactive(np.concatenate(rows)))
+        near = self.space.mask_inactive(np.concatenate(rows))
+        return unique(near[(near != row).any(axis=1)])  # what is changed may be inactive

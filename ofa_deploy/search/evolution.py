@@ -1,6 +1,7 @@
 """Evolutionary search over int8 populations, in the manner of NSGA-II (Deb et al. 2002).
 
-It starts from what climbs find (``Climber``). A generation is a handful of array operations.
+It starts from what climbs find (``Climber``) and, where a whole front is wanted, from ascents along
+it (``Ascender``). A generation is a handful of array operations.
 Feasible networks come before infeasible ones, those by how little they miss; feasible ones by
 Pareto rank, then by how alone they stand. Every feasible non-dominated network ever seen is kept.
 At the end the most accurate one is improved by trying all single and pair changes of its genes
@@ -15,10 +16,11 @@ import numpy.typing as npt
 
 from ofa_deploy.errors import InfeasibleError, InputError
 from ofa_deploy.pareto import ParetoFront
+from ofa_deploy.search.ascent import Ascender, Known
 from ofa_deploy.search.climb import Climber, Price
 from ofa_deploy.search.constraints import Constraint, GeneConstraint
 from ofa_deploy.search.domain import Domain, first_of_each, unique
-from ofa_deploy.search.problem import Metric, Problem
+from ofa_deploy.search.problem import Bounded, Metric, Problem
 from ofa_deploy.space import Population, SearchSpace
 
 __all__ = ["search"]
@@ -43,6 +45,7 @@ def search(
     population: int = 200,
     generations: int | None = None,
     climbs: int | None = None,
+    ascents: int | None = None,
 ) -> ParetoFront:
     """Find the networks worth choosing under the constraints.
 
@@ -54,12 +57,15 @@ def search(
             an interval, its unfavourable end must keep the limit. A latency of no named device
             holds on all of them.
         objectives: metric to ``"max"`` or ``"min"``, all of whose front is wanted. When not given,
-            the most accurate network is, and of top-1 against latency what is met on the way.
+            the most accurate network is, and of top-1 against latency what is met on the way. A
+            latency of no named device is one objective a device.
         seed: the same seed gives the same answer.
         population, generations: of the evolution; 15 generations for two objectives, and 60 for
             more, if not given.
         climbs: towards the most accurate network, each from a start of its own; 3 if not given.
-            Of a wanted front 6, and as many passes along it.
+            Of a wanted front 1, and as many passes along it.
+        ascents: generations of networks between those of the front that are led uphill; 32 if a
+            front is wanted, else none, if not given.
 
     Returns:
         The front, all of it predicted to meet the constraints. ``front.best("top1")`` is the most
@@ -69,14 +75,6 @@ def search(
         InfeasibleError: if nothing meets the constraints, with what can be reached and the network
             that comes nearest.
     """
-    if generations is None:
-        generations = 15 if objectives is None or len(objectives) <= 2 else 60
-    if climbs is None:
-        climbs = 3 if objectives is None else 6
-    if population < 4 or generations < 1 or climbs < 0:
-        raise InputError(
-            "expected a population of at least 4, 1 generation, and no negative climbs"
-        )
     problem = Problem.build(
         space,
         accuracy=accuracy,
@@ -85,11 +83,22 @@ def search(
         constraints=constraints,
         objectives=objectives,
     )
+    if generations is None:
+        generations = 15 if len(problem.objectives) <= 2 else 60
+    if climbs is None:
+        climbs = 3 if objectives is None else 1
+    if ascents is None:
+        ascents = 0 if objectives is None else 32
+    if population < 4 or generations < 1 or min(climbs, ascents) < 0:
+        raise InputError(
+            "expected a population of at least 4, 1 generation, and no negative climbs or ascents"
+        )
     rng = np.random.default_rng([seed, 0x5EA2C4])
     archive = _Archive(problem)
     try:
         problem.check_reachable()
         _climb(problem, archive, rng, climbs, _ON_THE_WAY if objectives is None else _WHOLE)
+        _ascend(problem, archive, rng, ascents)
     except InfeasibleError:
         generations = min(generations, _TO_COME_NEAR)
     first = _first_generation(problem.domain, archive.front, rng, population)
@@ -98,7 +107,7 @@ def search(
         children = archive.scored(_offspring(problem.domain, parents.rows, rng))
         parents = parents.with_others(children).best(population)
     if not len(archive.front):
-        raise problem.infeasible(problem.candidates(parents.rows[:1])[0])
+        raise problem.infeasible(problem.candidates(parents.rows[:1])[0], archive.seen)
     archive.polish()
     return ParetoFront.of(problem.candidates(archive.front), problem.objectives)
 
@@ -147,6 +156,18 @@ def _climb(
             climber.climb(limit, rng, rounds=along.rounds, start=start if len(start) else None)
 
 
+def _ascend(problem: Problem, archive: "_Archive", rng: np.random.Generator, times: int) -> None:
+    """Lead children of the front uphill, so many generations of them."""
+    price = Price.of(problem)
+    if price is None:
+        return
+    ascender = Ascender(problem.domain, price.model, archive.judged)
+    for _ in range(times if len(archive.front) else 0):
+        spent = np.maximum(price.model.predict(archive.front), 1e-12)
+        known = Known(archive.front, archive.top1, spent)
+        ascender.ascend(known, float(spent.min()), max(price.limit, float(spent.max())), rng)
+
+
 def _first_generation(
     domain: Domain, front: Population, rng: np.random.Generator, n: int
 ) -> Population:
@@ -186,27 +207,51 @@ class _Scored:
 
 
 class _Archive:
-    """Every feasible non-dominated row seen so far."""
+    """Every feasible non-dominated row seen so far.
+
+    Attributes:
+        seen: (least, greatest) of what limits are held against, of metrics without bounds.
+    """
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
+        self.seen: dict[str, tuple[float, float]] = {}
         self.front: Population = np.empty((0, len(problem.space.genes)), np.int8)
         self._costs: Floats = np.empty((0, len(problem.objectives)))
 
     def scored(self, population: Population) -> _Scored:
         """Score rows, and remember the good ones."""
-        found = _Scored(
-            population, self.problem.costs(population), self.problem.violation(population)
-        )
+        misses = self.problem.misses(population)
+        violation = self.problem.summed(misses, len(population))
+        found = _Scored(population, self.problem.costs(population), violation)
+        self._look(misses)
         feasible = found.violation == 0
         self.add(population[feasible], found.costs[feasible])
         return found
 
+    def _look(self, misses: Sequence[Floats]) -> None:
+        """Widen what was seen; a limit and by how much it is missed tell the value."""
+        for constraint, missed in zip(self.problem.constraints, misses, strict=True):
+            if isinstance(self.problem.metrics[constraint.metric], Bounded) or not len(missed):
+                continue
+            excess = missed if constraint.upper else -missed
+            ends = constraint.limit * (1 + excess.min()), constraint.limit * (1 + excess.max())
+            known = self.seen.get(constraint.metric, ends)
+            self.seen[constraint.metric] = min(known[0], *ends), max(known[1], *ends)
+
     def judged(self, population: Population) -> tuple[Floats, npt.NDArray[np.bool_]]:
         """Score rows: their top-1 in percent, and whether they meet the constraints."""
         found = self.scored(population)
-        sign = -1 if self.problem.objectives["top1"] == "max" else 1
-        return sign * found.costs[:, self._top1], found.violation == 0
+        return self._sign * found.costs[:, self._top1], found.violation == 0
+
+    @property
+    def top1(self) -> Floats:
+        """Of the front, in percent."""
+        return self._sign * self._costs[:, self._top1]
+
+    @property
+    def _sign(self) -> int:
+        return -1 if self.problem.objectives["top1"] == "max" else 1
 
     @property
     def _top1(self) -> int:
@@ -234,6 +279,8 @@ class _Archive:
             row = self.front[self._costs[:, self._top1].argmin()]
             near = self.problem.domain.neighbours(row)
             near = near[self.problem.violation(near) == 0]
+            if not len(near):
+                return
             self.add(near, self.problem.costs(near))
             if not self._costs[:, self._top1].min() < best:
                 return

@@ -13,6 +13,8 @@ __all__ = [
     "Models",
     "for_device",
     "latency_metrics",
+    "metric_for_device",
+    "metric_on_tables",
     "models_of",
     "on_tables",
     "shared_space",
@@ -128,36 +130,49 @@ def _others(
 
 
 def _named(base: str, device: str, percentile: str) -> str:
-    return f"{base}[{device}]" + (f".{percentile}" if percentile else "")
+    return _unnamed(f"{base}[{device}]", percentile)
 
 
 def on_tables(
     constraints: Sequence[Constraint | GeneConstraint], tables: Sequence[LatencyTable]
 ) -> tuple[Constraint | GeneConstraint, ...]:
-    """Constraints in terms of the tables there are: a single one's device need not be named.
+    """Constraints in terms of the tables there are, as ``metric_on_tables`` says.
 
     Raises:
         UnknownNameError: if one names a device of which there is no table.
     """
-    devices = [table.conditions.device for table in tables]
     return tuple(
-        replace(c, metric=_on_devices(c.metric, devices)) if isinstance(c, Constraint) else c
+        replace(c, metric=metric_on_tables(c.metric, tables)) if isinstance(c, Constraint) else c
         for c in constraints
     )
 
 
-def for_device(constraint: Constraint, device: str) -> Constraint | None:
-    """A constraint as it is for one device alone; None if it speaks of another."""
-    base, named, percentile = split_metric(constraint.metric)
-    if named not in ("", device):
-        return None
-    return replace(constraint, metric=base + (f".{percentile}" if percentile else ""))
+def metric_on_tables(metric: str, tables: Sequence[LatencyTable]) -> str:
+    """A metric in terms of the tables there are: where all are of one device it is not named.
 
-
-def _on_devices(metric: str, devices: Sequence[str]) -> str:
+    Raises:
+        UnknownNameError: if it names a device of which there is no table.
+    """
+    devices = dict.fromkeys(table.conditions.device for table in tables)
     base, named, percentile = split_metric(metric)
     if named and named not in devices:
         raise UnknownNameError("device", named, devices, hint="no table is of it")
     if len(devices) > 1 or not named:
         return metric
+    return _unnamed(base, percentile)
+
+
+def for_device(constraint: Constraint, device: str) -> Constraint | None:
+    """A constraint as it is for one device alone; None if it speaks of another."""
+    metric = metric_for_device(constraint.metric, device)
+    return None if metric is None else replace(constraint, metric=metric)
+
+
+def metric_for_device(metric: str, device: str) -> str | None:
+    """A metric as it is called where there is one device alone; None if it is another's."""
+    base, named, percentile = split_metric(metric)
+    return _unnamed(base, percentile) if named in ("", device) else None
+
+
+def _unnamed(base: str, percentile: str) -> str:
     return base + (f".{percentile}" if percentile else "")

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ofa_deploy.errors import InfeasibleError
+from ofa_deploy.errors import InfeasibleError, InputError
 from ofa_deploy.pareto import Candidate
-from ofa_deploy.search.constraints import Constraint, GeneConstraint
+from ofa_deploy.search.constraints import Constraint, GeneConstraint, split_metric
 from ofa_deploy.search.evolution import search
 from ofa_deploy.search.problem import Bounded, Metric, Problem
 from ofa_deploy.space import SearchSpace
 
-__all__ = ["Plan", "Reach", "plan"]
+__all__ = ["Plan", "Reach", "check_untrained", "plan"]
 
 _SAMPLE = 20_000
 
@@ -63,7 +63,11 @@ def plan(
     Args:
         metrics: models of latency and the like, by metric name.
         constraints: of metrics that have a model, and of genes.
+
+    Raises:
+        InputError: if one is of accuracy.
     """
+    check_untrained(constraints)
     stand_in = _Macs(space)
     problem = Problem.build(space, accuracy=stand_in, metrics=metrics, constraints=constraints)
     rng = np.random.default_rng([seed, 0x91A4])
@@ -95,6 +99,19 @@ def plan(
         nearest = error.nearest if isinstance(error.nearest, Candidate) else None
         return Plan(tuple(reach), shares, None, nearest)
     return Plan(tuple(reach), shares, front.best("top1"))
+
+
+def check_untrained(constraints: Sequence[Constraint | GeneConstraint]) -> None:
+    """See that nothing is asked which only training tells.
+
+    Raises:
+        InputError: if a constraint is of accuracy.
+    """
+    for constraint in constraints:
+        if isinstance(constraint, Constraint) and split_metric(constraint.metric)[0] == "top1":
+            raise InputError(
+                f"accuracy is not known before training; leave {constraint.text!r} out"
+            )
 
 
 class _Macs:

@@ -85,6 +85,8 @@ class Problem:
     ) -> "Problem":
         """Name the models and check that every constraint has one.
 
+        A constraint or objective of no named device is one of each device there is.
+
         Raises:
             UnknownNameError: if a constraint or objective has no model.
             ConstraintError: if a constraint on genes leaves one no choice.
@@ -104,7 +106,7 @@ class Problem:
         }
         parsed = [parse_constraint(c) if isinstance(c, str) else c for c in constraints]
         bounds = [each for c in parsed if isinstance(c, Constraint) for each in _each(c, every)]
-        goals = objectives or _default_objectives(every)
+        goals = _goals(objectives or _default_objectives(every), every)
         for name in (*(constraint.metric for constraint in bounds), *goals):
             if name not in every:
                 raise UnknownNameError("metric", name, every, hint="no model was given for it")
@@ -133,9 +135,18 @@ class Problem:
 
         Where a model has an interval, its unfavourable end must keep the limit.
         """
-        total = np.zeros(len(population))
-        for constraint in self.constraints:
-            total += np.maximum(0, self.missed(constraint, population))
+        return self.summed(self.misses(population), len(population))
+
+    def misses(self, population: Population) -> list[Floats]:
+        """``missed`` of every constraint, in their order; each of shape (n,)."""
+        return [self.missed(constraint, population) for constraint in self.constraints]
+
+    @staticmethod
+    def summed(misses: Sequence[Floats], n: int) -> Floats:
+        """``violation`` of ``n`` networks, from their ``misses``."""
+        total = np.zeros(n)
+        for missed in misses:
+            total += np.maximum(0, missed)
         return total
 
     def missed(self, constraint: Constraint, population: Population) -> Floats:
@@ -175,27 +186,34 @@ class Problem:
             least, greatest = high if constraint.upper else low
         return float(least), float(greatest)
 
-    def infeasible(self, nearest: Candidate | None = None) -> InfeasibleError:
+    def infeasible(
+        self,
+        nearest: Candidate | None = None,
+        seen: Mapping[str, tuple[float, float]] | None = None,
+    ) -> InfeasibleError:
         """The error to raise when nothing fits.
 
         Args:
             nearest: the network that misses the constraints least, where one was looked for.
+            seen: (least, greatest) that was met of constrained metrics whose bounds nobody knows.
         """
         reachable = {
             constraint.metric: self._reachable(constraint, model)
             for constraint in self.constraints
             if isinstance(model := self.metrics[constraint.metric], Bounded)
         }
+        seen = {name: ends for name, ends in (seen or {}).items() if name not in reachable}
         ranges = "; ".join(
-            f"{name} reaches from {least:.4g} to {greatest:.4g}"
-            for name, (least, greatest) in reachable.items()
+            f"{name} {verb} from {least:.4g} to {greatest:.4g}"
+            for verb, known in (("reaches", reachable), ("was seen", seen))
+            for name, (least, greatest) in known.items()
         )
-        asked = ", ".join(map(str, dict.fromkeys(map(str, self._asked()))))
+        asked = ", ".join(dict.fromkeys(map(str, self._asked())))
         comes = f"; nearest: {self._described(nearest)}" if nearest else ""
         return InfeasibleError(
             f"no network of space {self.space.name} meets {asked}; "
             f"{ranges or 'relax one of them'}{comes}",
-            reachable,
+            {**reachable, **seen},
             nearest,
         )
 
@@ -264,15 +282,30 @@ def _named(
 
 def _each(constraint: Constraint, metrics: Mapping[str, Metric]) -> list[Constraint]:
     """A limit that names no device holds on every one."""
-    base, device, percentile = split_metric(constraint.metric)
-    if device or constraint.metric in metrics:
-        return [constraint]
+    return [replace(constraint, metric=name) for name in _on_devices(constraint.metric, metrics)]
+
+
+def _on_devices(metric: str, metrics: Mapping[str, Metric]) -> list[str]:
+    """A metric of no named device is that of each one."""
+    base, device, percentile = split_metric(metric)
+    if device or metric in metrics:
+        return [metric]
     on_devices = [
         name
         for name in metrics
         if (parts := split_metric(name))[1] and (parts[0], parts[2]) == (base, percentile)
     ]
-    return [replace(constraint, metric=name) for name in on_devices] or [constraint]
+    return on_devices or [metric]
+
+
+def _goals(objectives: Mapping[str, str], metrics: Mapping[str, Metric]) -> dict[str, str]:
+    """An objective that names no device is one of each."""
+    goals: dict[str, str] = {}
+    for name, goal in objectives.items():
+        for each in _on_devices(name, metrics):
+            if goals.setdefault(each, goal) != goal:
+                raise InputError(f"objective {name} {goal} contradicts {each} {goals[each]}")
+    return goals
 
 
 def _default_objectives(metrics: Mapping[str, Metric]) -> dict[str, str]:

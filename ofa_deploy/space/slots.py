@@ -20,6 +20,8 @@ class Gene:
         stage: the stage it belongs to, or -1.
         block: the block of that stage, for genes that are inactive with it, or -1.
         aliases: further values that mean a choice: pairs of value and choice.
+        written: for each choice what people write for it, where it is not the choice itself:
+            multipliers for a width's.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Gene:
     stage: int = -1
     block: int = -1
     aliases: tuple[tuple[float, float], ...] = ()
+    written: tuple[tuple[float, ...], ...] = ()
 
     @property
     def kind(self) -> str:
@@ -36,6 +39,11 @@ class Gene:
     def index(self, value: float) -> int:
         """The choice's index; ValueError if there is none."""
         return self.choices.index(dict(self.aliases).get(value, value))
+
+    @property
+    def values(self) -> tuple[tuple[float, ...], ...]:
+        """For each choice the values that mean it in a constraint."""
+        return self.written or tuple((choice,) for choice in self.choices)
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,8 @@ def build_genes(layout: Layout) -> tuple[Gene, ...]:
     stages = list(enumerate(layout.stages))
     genes += [Gene(f"depth[{i}]", s.depths, i) for i, s in stages if len(s.depths) > 1]
     if layout.width_multipliers:
-        genes += [_width_gene(name, widths) for name, widths in _width_lists(layout)]
+        multipliers = layout.width_multipliers
+        genes += [_width_gene(name, widths, multipliers) for name, widths in _width_lists(layout)]
     for i, stage in stages:
         if len(stage.kernels) > 1:
             genes += [Gene(f"kernel[{i}.{b}]", stage.kernels, i, b) for b in range(stage.most)]
@@ -115,11 +124,14 @@ def _width_lists(layout: Layout) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield f"width[{i}]", layout.widths(stage.channels)
 
 
-def _width_gene(name: str, widths: tuple[int, ...]) -> Gene:
+def _width_gene(name: str, widths: tuple[int, ...], multipliers: tuple[float, ...]) -> Gene:
     """Choices are indices of multipliers; of those that give equal widths, only the first."""
     first = [widths.index(width) for width in widths]
     aliases = tuple((index, same) for index, same in enumerate(first) if index != same)
-    return Gene(name, tuple(dict.fromkeys(first)), aliases=aliases)
+    written: dict[float, tuple[float, ...]] = {}
+    for multiplier, same in zip(multipliers, first, strict=True):
+        written[same] = (*written.get(same, ()), multiplier)
+    return Gene(name, tuple(written), aliases=aliases, written=tuple(written.values()))
 
 
 def build_slots(layout: Layout, genes: Sequence[Gene]) -> tuple[Slot, ...]:

@@ -20,6 +20,7 @@ from ofa_deploy.graph.builder import weight_shapes
 from ofa_deploy.pareto import Candidate, ParetoFront
 from ofa_deploy.predict import LatencyModel
 from ofa_deploy.search import Problem, parse_constraint, search
+from ofa_deploy.search.climb import Price
 from ofa_deploy.space import Arch, Population, SearchSpace
 
 Floats = npt.NDArray[np.float64]
@@ -324,6 +325,22 @@ def test_constraints_from_below_and_above(
     assert front[0].budget == "macs >= 100k, macs <= 120k"
 
 
+@pytest.mark.parametrize("order", [(1.0, 1.3), (1.3, 1.0)])
+def test_the_least_of_two_limits_is_the_budget(
+    tiny_space: SearchSpace, accuracy: Accuracy, latency: LatencyModel, order: tuple[float, ...]
+) -> None:
+    limits = [f"latency <= {limit} ms" for limit in order]
+    problem = Problem.build(tiny_space, accuracy=accuracy, latency=latency, constraints=limits)
+    assert latency.bounds()[0] < 1.0 < 1.3 < latency.bounds()[1]
+    price = Price.of(problem)
+    assert price is not None and price.limit == 1.0
+    found, alone = (
+        search(tiny_space, accuracy=accuracy, latency=latency, constraints=each, generations=1)
+        for each in (limits, ["latency <= 1.0 ms"])
+    )
+    assert [c.arch for c in found] == [c.arch for c in alone]
+
+
 def test_constraint_that_does_not_parse(tiny_space: SearchSpace, accuracy: Accuracy) -> None:
     with pytest.raises(ConstraintError):
         search(tiny_space, accuracy=accuracy, constraints=["macs < 3M"])
@@ -385,23 +402,33 @@ def test_constraints_that_exclude_each_other(
             generations=5,
         )
     assert caught.value.reachable == {"latency": latency.bounds()}
+    assert "seen" not in str(caught.value)
 
 
-def test_accuracy_without_bounds_is_searched_for(
-    tiny_space: SearchSpace, accuracy: Accuracy, latency: LatencyModel
+@pytest.mark.parametrize("margin", [0.0, 2.0])
+def test_accuracy_without_bounds_is_searched_for_and_what_was_seen_told(
+    tiny_space: SearchSpace, everyone: Population, latency: LatencyModel, margin: float
 ) -> None:
-    with pytest.raises(
-        InfeasibleError, match="meets top1 >= 99; relax one of them; nearest: top1 "
-    ) as caught:
+    accuracy = UncertainAccuracy(tiny_space, margin)
+    with pytest.raises(InfeasibleError) as caught:
         search(
             tiny_space,
             accuracy=accuracy,
             latency=latency,
-            constraints=["top1 >= 99"],
+            constraints=["top1 >= 99", f"latency <= {latency.bounds()[0]:.6f} ms"],
             population=50,
             generations=5,
         )
-    assert caught.value.reachable == {}
+    least, greatest = caught.value.reachable["top1"]
+    assert caught.value.reachable["latency"] == pytest.approx(latency.bounds())
+    true = accuracy.predict(everyone) - margin
+    assert true.min() - 1e-9 <= least < greatest <= true.max() + 1e-9
+    ends = tiny_space.encode([tiny_space.smallest, tiny_space.largest])
+    smallest, largest = accuracy.predict(ends)
+    assert least <= smallest - margin + 1e-9 and greatest >= largest - margin - 1e-9
+    assert f"; top1 was seen from {least:.4g} to {greatest:.4g}; nearest: top1 " in str(
+        caught.value
+    )
 
 
 def test_limit_within_the_margin_is_explained(tiny_space: SearchSpace, accuracy: Accuracy) -> None:
@@ -440,6 +467,33 @@ def test_latency_by_device(
     assert dict(front.objectives) == {"top1": "max", "latency[phone]": "min"}
     assert {"latency[phone]", "latency[board]"} <= front[0].predicted.keys()
     assert "latency" not in front[0].predicted
+
+
+def test_objective_of_no_named_device_is_one_of_each(
+    tiny_space: SearchSpace, accuracy: Accuracy
+) -> None:
+    models = {"phone": latency_of(tiny_space), "board": latency_of(tiny_space, power=0.9)}
+    named = {"top1": "max", "latency[phone]": "min", "latency[board]": "min"}
+    found, expected = (
+        search(
+            tiny_space,
+            accuracy=accuracy,
+            latency=models,
+            objectives=goals,
+            population=20,
+            climbs=0,
+        )
+        for goals in ({"top1": "max", "latency": "min"}, named)
+    )
+    assert dict(found.objectives) == named
+    assert found == expected
+    with pytest.raises(InputError, match=r"latency\[phone\] max contradicts latency\[phone\] min"):
+        search(
+            tiny_space,
+            accuracy=accuracy,
+            latency=models,
+            objectives={"top1": "max", "latency": "min", "latency[phone]": "max"},
+        )
 
 
 def test_objectives_without_latency(tiny_space: SearchSpace, accuracy: Accuracy) -> None:

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from ofa_deploy.errors import InputError, MismatchError, UnknownNameError
-from ofa_deploy.hardware import Conditions, LatencyTable, NetworkEntry
 from ofa_deploy.predict import AccuracyModel, fit_accuracy, latency_model
 from ofa_deploy.search import (
     Constraint,
@@ -15,33 +14,10 @@ from ofa_deploy.search import (
     search,
 )
 from ofa_deploy.space import SearchSpace, get_space
-from tests.tables import SOMEWHERE, measurement, table_of
+from tests.search.measured import measured_table, on
+from tests.tables import table_of
 
 NANO = get_space("mbv3-nano-32")
-
-
-def on(device: str) -> Conditions:
-    return SOMEWHERE.model_copy(update={"device": device})
-
-
-def measured_table(space: SearchSpace, device: str = "bench", slow: float = 1.0) -> LatencyTable:
-    """Blocks, and whole networks of which the slowest runs take twice the usual."""
-    plain = table_of(space, lambda block: slow * block.macs / 1e6, conditions=on(device))
-    macs = {
-        arch: space.cost(arch).macs
-        for arch in space.decode(space.sample(np.random.default_rng(3), 30))
-    }
-    networks = tuple(
-        NetworkEntry(
-            arch=arch.to_dict(),
-            role="calibration" if i < 15 else "holdout",
-            latency=measurement(
-                slow * cost / 1e6, p90=1.5 * slow * cost / 1e6, p99=2 * slow * cost / 1e6
-            ),
-        )
-        for i, (arch, cost) in enumerate(macs.items())
-    )
-    return plain.model_copy(update={"networks": networks})
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +129,7 @@ def test_energy_that_was_not_counted(accuracy: AccuracyModel) -> None:
     ("text", "devices", "metric"),
     [
         ("latency <= 8 ms", ("a",), "latency"),
+        ("latency[a].p99 <= 8 ms", ("a", "a"), "latency.p99"),
         ("latency[a] <= 8 ms", ("a",), "latency"),
         ("latency[a].p99 <= 8 ms", ("a",), "latency.p99"),
         ("latency[a] <= 8 ms", ("a", "b"), "latency[a]"),

@@ -12,9 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ofa_deploy.cost import AdditiveModel
-from ofa_deploy.errors import ConstraintError, InfeasibleError
-from ofa_deploy.pareto import Candidate
-from ofa_deploy.search import Verified, evolution, search, search_verified, verify
+from ofa_deploy.errors import ConstraintError, InfeasibleError, InputError
+from ofa_deploy.pareto import Candidate, ParetoFront
+from ofa_deploy.search import (
+    Learner,
+    Metric,
+    Verified,
+    evolution,
+    search,
+    search_verified,
+    verify,
+)
 from ofa_deploy.space import Arch, Population, SearchSpace
 
 Floats = npt.NDArray[np.float64]
@@ -280,6 +288,201 @@ def test_rounds_are_reported_as_they_end(bench: Bench, latency: AdditiveModel) -
     verified(bench, [f"latency <= {limit} ms"], on_round=on_round)
     first, second = bench.rounds
     assert heard == [(0, first, 1), (1, first + second, 2)]
+
+
+# -- models that learn ----------------------------------------------------------------------
+
+
+def slower(model: AdditiveModel, factor: float) -> AdditiveModel:
+    """The model of a device that takes so many times as long."""
+    tables = [(columns, factor * table) for columns, table in model.tables]
+    return AdditiveModel(model.space, tables, offset=factor * model.offset)
+
+
+def learning(accuracy: Accuracy, latency: Metric) -> Learner:
+    """What is learned from any measurement: the truth."""
+    return lambda examined: (accuracy, latency, {})
+
+
+def promised(bench: Bench, latency: Metric, budget: str) -> ParetoFront:
+    return verify.search(
+        bench.accuracy.space, accuracy=bench.accuracy, latency=latency, constraints=[budget]
+    )
+
+
+def test_answer_stands_under_the_limit_that_was_asked_not_a_tightened_one(
+    bench: Bench, latency: AdditiveModel
+) -> None:
+    """Nothing fits at first, so the limit is tightened; then the model has learned as much."""
+    limit = middle(latency)
+    budget = f"latency <= {limit} ms"
+    bench.factor = lambda arch: 1.3
+    truth = slower(latency, 1.3)
+    outcome = verified(bench, [budget], learn=learning(bench.accuracy, truth))
+    least = min(bench.measure(arch)["latency"] for arch in bench.rounds[0])
+    assert least > limit
+    tightened = limit / (1.01 * least / limit)
+    assert max(bench.measure(arch)["latency"] for arch in bench.rounds[1]) <= tightened
+    assert outcome.stands
+    assert outcome.best.measured["latency"] > tightened
+    assert outcome.best.arch == promised(bench, truth, budget).best("top1").arch
+    assert_sound(bench, outcome, limit)
+
+
+def test_rounds_that_are_over_do_not_stand(bench: Bench, latency: AdditiveModel) -> None:
+    bench.factor = lambda arch: 1.3
+    learn = learning(bench.accuracy, slower(latency, 1.3))
+    outcome = verified(bench, [f"latency <= {middle(latency)} ms"], learn=learn, rounds=2)
+    assert not outcome.stands
+    assert len(bench.rounds) == 2
+
+
+def test_limit_that_was_tightened_too_far_is_tried_as_asked(
+    bench: Bench, tiny_space: SearchSpace, latency: AdditiveModel
+) -> None:
+    """Few networks fit, and only the limit as it was asked lets them in."""
+    bench.factor = lambda arch: 1.3
+    truth = slower(latency, 1.3)
+    limit = round(1.35 * float(latency.predict([tiny_space.smallest])[0]), 6)
+    budget = f"latency <= {limit} ms"
+    outcome = verified(bench, [budget], learn=learning(bench.accuracy, truth), candidates=1)
+    overshoot = bench.measure(bench.rounds[0][0])["latency"] / limit
+    assert limit / overshoot < truth.bounds()[0], "nothing is predicted to meet it"
+    assert outcome.best.arch == promised(bench, truth, budget).best("top1").arch
+    assert_sound(bench, outcome, limit)
+
+
+def test_models_that_promise_nothing_more_let_the_answer_stand(
+    bench: Bench, latency: AdditiveModel
+) -> None:
+    """What was learned puts every network out of reach, but one was measured to fit."""
+    limit = middle(latency)
+    learn = learning(bench.accuracy, slower(latency, 100))
+    outcome = verified(bench, [f"latency <= {limit} ms"], learn=learn)
+    assert outcome.stands
+    assert len(bench.rounds) == 1
+    assert_sound(bench, outcome, limit)
+
+
+def test_other_metrics_learn_too(bench: Bench, latency: AdditiveModel) -> None:
+    """The slowest runs take 1.5 times the usual, of which the model knows nothing at first."""
+    limit = middle(latency)
+    tail = slower(latency, 1.5)
+    heard: list[int] = []
+
+    def learn(examined: Sequence[Candidate]) -> tuple[Metric, Metric, Mapping[str, Metric]]:
+        heard.append(len(examined))
+        return bench.accuracy, latency, {"latency.p99": tail}
+
+    def examine(archs: Sequence[Arch]) -> list[Mapping[str, float]]:
+        return [{**found, "latency.p99": 1.5 * found["latency"]} for found in bench(archs)]
+
+    outcome = search_verified(
+        bench.accuracy.space,
+        examine,
+        accuracy=bench.accuracy,
+        latency=latency,
+        metrics={"latency.p99": latency},
+        constraints=[f"latency.p99 <= {limit} ms"],
+        learn=learn,
+    )
+    assert heard and outcome.stands
+    assert outcome.best.measured["latency.p99"] <= limit
+    best = verify.search(
+        bench.accuracy.space,
+        accuracy=bench.accuracy,
+        latency=latency,
+        metrics={"latency.p99": tail},
+        constraints=[f"latency.p99 <= {limit} ms"],
+    ).best("top1")
+    assert outcome.best.arch == best.arch
+
+
+# -- what is not measured -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An examiner that says what it measures."""
+
+    bench: Bench
+    metrics: tuple[str, ...]
+
+    def __call__(self, archs: Sequence[Arch]) -> list[Mapping[str, float]]:
+        return [{name: found[name] for name in self.metrics} for found in self.bench(archs)]
+
+
+@pytest.mark.parametrize("declares", [True, False])
+@pytest.mark.parametrize(
+    ("metric", "unit"), [("latency.p90", "ms"), ("energy", "mJ"), ("latency", "ms")]
+)
+def test_limit_on_what_is_not_measured_is_refused(
+    bench: Bench,
+    latency: AdditiveModel,
+    monkeypatch: pytest.MonkeyPatch,
+    declares: bool,
+    metric: str,
+    unit: str,
+) -> None:
+    """A prediction proves nothing: known beforehand before the search, else once it is seen."""
+    known = tuple(name for name in ("top1", "latency") if name != metric)
+    declared = Declared(bench, known)
+    if declares:
+        monkeypatch.setattr(verify, "search", None)
+    limit = f"{metric} <= {middle(latency)} {unit}"
+    with pytest.raises(InputError) as caught:
+        search_verified(
+            bench.accuracy.space,
+            declared if declares else lambda archs: declared(archs),
+            accuracy=bench.accuracy,
+            latency=latency,
+            metrics={metric: latency},
+            constraints=[limit, "macs <= 1G"],
+        )
+    assert str(caught.value) == (
+        f"{metric} cannot be measured here, so {limit!r} cannot be proven (measured: "
+        f"{', '.join(known)}); leave it out, or search without proving (--no-verify)"
+    )
+    assert len(bench.rounds) == (0 if declares else 1)
+
+
+# -- several devices ------------------------------------------------------------------------
+
+
+def test_limit_of_no_named_device_holds_on_all_as_measured(
+    bench: Bench, latency: AdditiveModel
+) -> None:
+    limit = middle(latency)
+
+    def examine(archs: Sequence[Arch]) -> list[Mapping[str, float]]:
+        return [
+            {
+                "top1": found["top1"],
+                "latency[phone]": found["latency"],
+                "latency[board]": 1.3 * found["latency"],
+            }
+            for found in bench(archs)
+        ]
+
+    def outcome(constraint: str) -> Verified:
+        return search_verified(
+            bench.accuracy.space,
+            examine,
+            accuracy=bench.accuracy,
+            latency={"phone": latency, "board": latency},
+            constraints=[constraint],
+        )
+
+    found = outcome(f"latency <= {limit} ms")
+    assert len(bench.rounds) == 2
+    assert found.best.measured["latency[board]"] <= limit
+    assert found.best.measured["latency[board]"] > 0.8 * limit
+    assert found.best.budget == f"latency <= {limit} ms"
+    bench.factor = lambda arch: 50.0
+    with pytest.raises(InfeasibleError) as caught:
+        outcome(f"latency <= {limit} ms")
+    assert set(caught.value.reachable) == {"latency[phone]", "latency[board]"}
+    assert f"was measured to meet latency <= {limit} ms; measured:" in str(caught.value)
 
 
 def test_same_seed_gives_the_same_answer(accuracy: Accuracy, latency: AdditiveModel) -> None:

@@ -11,9 +11,12 @@
     classify.py                from an image to its classes, as a bundle's user writes it
     probe.py                   the same on a few made-up images, for other machines
     manifest.py, card.py       what is written about them
+    draft.py                   all targets of a subnet, built and checked, not yet timed
     bundle.py                  one subnet, or many, to bundles
     verify.py                  a bundle, read with suspicion, and its gate again
     bench.py                   how fast it is on this machine, alone and as deployed
+    as_shipped.py              a run's subnets in one engine and precision: their accuracy
+    examiner.py                candidates of a search, measured as they would ship
 
 Names are imported on first use: processes that only run files never load torch.
 """
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from ofa_deploy.export.examiner import DeviceExaminer
     from ofa_deploy.export.manifest import Accuracy, Latency, Manifest, TargetRecord, load_manifest
     from ofa_deploy.export.options import ExportOptions
-    from ofa_deploy.export.targets import TARGETS, get_target
+    from ofa_deploy.export.targets import TARGETS, check_targets, get_target
     from ofa_deploy.export.verify import Bundle, Rerun
 
 __all__ = [
@@ -53,6 +56,7 @@ __all__ = [
     "Timed",
     "bench_bundle",
     "check_out",
+    "check_targets",
     "export_many",
     "export_subnet",
     "export_target",
@@ -68,7 +72,7 @@ _HOMES = {
     "examiner": ("DeviceExaminer",),
     "manifest": ("Accuracy", "Latency", "Manifest", "TargetRecord", "load_manifest"),
     "options": ("ExportOptions",),
-    "targets": ("TARGETS", "get_target"),
+    "targets": ("TARGETS", "check_targets", "get_target"),
     "verify": ("Bundle", "Rerun"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -14,6 +14,7 @@ from ofa_deploy.export.classify import run_in_batches, top1_of
 from ofa_deploy.export.gate import prepared
 from ofa_deploy.export.options import ExportOptions
 from ofa_deploy.export.source import Source
+from ofa_deploy.export.targets import TARGETS
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.profiling import Subject
 from ofa_deploy.runtimes import get_runtime
@@ -33,13 +34,14 @@ def kept_as(runtime: str, precision: str) -> str:
 
 
 def export_target(runtime: str, precision: str) -> str:
-    """The target that exports what was measured; empty for float32 in ONNX, which is the usual."""
-    names = {
-        ("onnxruntime", "int8"): "ort-int8",
-        ("openvino", "fp32"): "openvino",
-        ("openvino", "int8"): "openvino-int8",
-    }
-    return names.get((runtime, precision), "")
+    """The target that exports what was measured.
+
+    Empty for what is exported unless asked otherwise, and where no target is of that kind.
+    """
+    for name, target in TARGETS.items():
+        if (target.runtime, target.precision) == (runtime, precision):
+            return "" if name in ExportOptions().targets else name
+    return ""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import DeviceError, InputError, OfaDeployError
 from ofa_deploy.export.busy import busy
 from ofa_deploy.export.manifest import Latency
+from ofa_deploy.export.options import MAX_BATCH
 from ofa_deploy.export.targets import get_target
 from ofa_deploy.export.timing import REFERENCE, Deployed, TimedFile, time_files
 from ofa_deploy.export.verify import Bundle
@@ -56,7 +57,7 @@ class BenchOptions:
 
     def __post_init__(self) -> None:
         limits: tuple[tuple[str, Sequence[float], float, float], ...] = (
-            ("batches", self.batches, 1, 1024),
+            ("batches", self.batches, 1, MAX_BATCH),
             ("threads", self.threads, 1, 1024),
             ("load", [self.load], 0, 256),
             ("image size", self.image, 1, 8192),
@@ -112,11 +113,15 @@ class Bench:
     other_load: float
 
     def fastest(self, bundle: Bundle) -> str | None:
-        """The target that takes least at the smallest batch, of those that no gate has marked."""
+        """The target that takes least at the smallest batch, of those that passed the gate.
+
+        None where no such was timed: one that the gate has marked, or never saw running, is not
+        recommended, however fast it is.
+        """
         clean = [
             row
             for row in self.rows
-            if row.kind == "alone" and bundle.record(row.target).status != "marked"
+            if row.kind == "alone" and bundle.record(row.target).status == "verified"
         ]
         if not clean:
             return None

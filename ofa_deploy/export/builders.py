@@ -1,7 +1,7 @@
 """The targets: ONNX Runtime, OpenVINO, torch.export, TensorRT."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ofa_deploy._files import write_bytes
 from ofa_deploy.errors import FileFormatError, InputError
-from ofa_deploy.export.options import ExportOptions
+from ofa_deploy.export.options import MAX_BATCH, ExportOptions
 from ofa_deploy.export.target import Built, Target, ending
 from ofa_deploy.runtimes import Runtime, Session
 from ofa_deploy.runtimes.base import Floats, one_line
@@ -23,29 +23,36 @@ from ofa_deploy.runtimes.tensorrt import EngineRuntime, TensorRt
 from ofa_deploy.runtimes.tensorrt_rtx import TensorRtRtx
 from ofa_deploy.runtimes.trt.artefact import EngineRecord, write_plan
 from ofa_deploy.runtimes.trt.artefact import pack as pack_engine
-from ofa_deploy.runtimes.trt.recipe import read_recipe, trtexec_command, write_recipe
+from ofa_deploy.runtimes.trt.graphs import with_precision
+from ofa_deploy.runtimes.trt.recipe import (
+    build_recipe,
+    read_recipe,
+    trtexec_command,
+    write_recipe,
+)
 
 if TYPE_CHECKING:
     from ofa_deploy.export.source import Source
 
 __all__ = ["OnnxTarget", "OpenVinoTarget", "TensorRtTarget", "TorchTarget"]
 
-_GAIN_DB = 1.0
-
 
 class OnnxTarget(Target):
     """ONNX, for ONNX Runtime and whatever else reads it."""
 
     runtime = "onnxruntime"
+    laid_out = True
 
     def build(self, source: "Source", folder: Path) -> Built:
-        settings: dict[str, Any] = {"opset": source.graph.opset_import[0].version}
+        load = dict(self.engine().settings(source.options.threads))
+        settings: dict[str, Any] = {"opset": source.graph.opset_import[0].version, "load": load}
         model = source.graph
         if self.precision == "fp16":
             model = half(source.graph)
         elif self.precision == "int8":
             model = source.quantizer.build(floats=source.sensitive.nodes)
             settings |= _int8_settings(source, "Q/DQ, a scale a channel for weights")
+            settings["activations"] = "int8" if source.math.signed else "uint8"
             settings["sensitivity"] = source.sensitive.to_dict()
         model = source.complete(model)
         if model is not source.graph:
@@ -67,12 +74,11 @@ def _add_metadata(model: onnx.ModelProto, precision: str, options: ExportOptions
 
 def _int8_settings(source: "Source", form: str) -> dict[str, Any]:
     """What both engines' INT8 files are built with."""
-    math = source.math
+    narrow = source.math.narrow
     return {
         "form": form,
         "processor": source.options.processor,
-        "activations": "int8" if math.signed else "uint8",
-        "weights": "int8 within 7 bits, for processors without VNNI" if math.narrow else "int8",
+        "weights": "int8 within 7 bits, for processors without VNNI" if narrow else "int8",
         "ranges": "least and greatest value seen",
         "calibration": {
             "split": "train",
@@ -86,7 +92,7 @@ class OpenVinoTarget(Target):
     """OpenVINO's own form."""
 
     runtime = "openvino"
-    extra = "openvino"
+    laid_out = True
 
     def versions(self) -> dict[str, str]:
         quantiser = {"nncf": nncf_version()} if self.precision == "int8" else {}
@@ -94,7 +100,8 @@ class OpenVinoTarget(Target):
 
     def build(self, source: "Source", folder: Path) -> Built:
         engine = OpenVino()
-        settings: dict[str, Any] = {"weights": self.precision, "load": dict(engine.settings())}
+        load = dict(engine.settings(source.options.threads))
+        settings: dict[str, Any] = {"weights": self.precision, "load": load}
         if self.precision == "int8":
             artefact, found = _quantized(engine, source)
             settings |= _int8_settings(source, "NNCF, preset MIXED") | found
@@ -122,20 +129,11 @@ def _quantized(engine: OpenVino, source: "Source") -> tuple[bytes, dict[str, Any
     plain = build((), whole=not nodes)
     if not nodes:
         return plain, {"float_blocks": []}
-    noise = source.noise
-    before = noise.of(engine.load(plain))
     mixed = build(nodes, whole=False)
-    after = noise.of(engine.load(mixed))
-    kept = nodes if after - before >= _GAIN_DB else ()
-    found = {
-        "float_blocks": list(source.sensitive.blocks) if kept else [],
-        "sqnr_db_all_int8": round(before, 2),
-        "sqnr_db_tried": round(after, 2),
-        "images": noise.images,
-    }
+    kept, found = source.worth(*(source.noise.of(engine.load(each)) for each in (plain, mixed)))
     if source.before is None:
         return mixed if kept else plain, found
-    return build(kept, whole=True), found
+    return build(nodes if kept else (), whole=True), found
 
 
 class TorchTarget(Target):
@@ -156,8 +154,11 @@ class TorchTarget(Target):
         artefact = _exported(source)
         name = f"{self.name}.pt2"
         write_bytes(folder / name, artefact)
-        shapes = "fixed batch" if source.options.batch else "dynamic batch of up to 1,024"
+        shapes = "fixed batch" if source.options.batch else f"dynamic batch of up to {MAX_BATCH:,}"
         return Built((name,), {"shapes": shapes}, artefact)
+
+    def loads(self, files: Iterable[str]) -> bool:
+        return False
 
     def artefact(self, files: Mapping[str, bytes]) -> bytes:
         raise InputError(
@@ -183,7 +184,7 @@ def _exported(source: "Source") -> bytes:
     subnet = copy.deepcopy(source.subnet)
     for weights in subnet.parameters():
         weights.data = weights.data.contiguous()
-    batch = {} if source.options.batch else {0: torch.export.Dim("batch", min=1, max=1024)}
+    batch = {} if source.options.batch else {0: torch.export.Dim("batch", min=1, max=MAX_BATCH)}
     with torch.no_grad():
         program = torch.export.export(subnet, (source.example,), dynamic_shapes=({"x": batch}))
     packed = io.BytesIO()
@@ -215,7 +216,7 @@ class TensorRtTarget(Target):
 
     def __init__(self, name: str, precision: str, twin: str = "") -> None:
         super().__init__(name, precision, twin)
-        self.runtime = self.extra = twin or name
+        self.runtime = twin or name
 
     def engine(self, options: ExportOptions | None = None) -> EngineRuntime:
         """The engine, with the settings that are asked for."""
@@ -231,18 +232,29 @@ class TensorRtTarget(Target):
         absent = self.runtime == "tensorrt" and engine.why_not()
         return {} if absent else {self.runtime: engine.version}
 
+    def check(self, options: ExportOptions) -> None:
+        self.engine(options)  # which refuses settings that its kind does not have
+        least, best, greatest = options.engine.batches
+        if options.batch is None and least > 1:
+            raise InputError(
+                f"{self.name}: expected a least batch of 1, found {least}: single images are given "
+                f"to a bundle's files too; take batches 1,{best},{greatest}, or a fixed batch"
+            )
+        super().check(options)
+
     def build(self, source: "Source", folder: Path) -> Built:
         engine = self.engine(source.options)
         asked = source.options.engine
         settings: dict[str, Any] = {"engine": asdict(asked) | {"batches": list(asked.batches)}}
-        calibration: Sequence[Floats] = ()
+        floats: tuple[str, ...] = ()
         if self.precision == "int8":
-            calibration = source.batches
-            settings["calibration"] = {"split": "train", "images": sum(map(len, calibration))}
+            floats, found = _explicit(source)
+            settings |= found
         why_not = engine.why_not() or ""
         if why_not and self.runtime == "tensorrt":
-            return self._recipe(source, folder, calibration, settings, why_not)
-        artefact = engine.build(source.graph, self.precision, calibration)
+            return self._recipe(source, folder, floats, settings, why_not)
+        ready = with_precision(source.graph, self.precision, self._batches(source), floats=floats)
+        artefact = engine.build_ready(ready.SerializeToString(), self.precision)
         name = f"{self.name}.plan"
         record = write_plan(folder / name, artefact)
         settings["capabilities"] = [f"{major}.{minor}" for major, minor in record.capabilities]
@@ -253,7 +265,7 @@ class TensorRtTarget(Target):
         self,
         source: "Source",
         folder: Path,
-        calibration: Sequence[Floats],
+        floats: tuple[str, ...],
         settings: dict[str, Any],
         why_not: str,
     ) -> Built:
@@ -263,25 +275,61 @@ class TensorRtTarget(Target):
             self.name,
             source.graph,
             self.precision,
-            calibration,
+            self._batches(source),
             settings=source.options.engine,
+            floats=floats,
         )
         recipe, _ = read_recipe(path)
         settings["trtexec"] = trtexec_command(recipe)
         return Built((recipe.onnx, path.name), settings, None, why_not)
 
+    def _batches(self, source: "Source") -> tuple[Floats, ...]:
+        return source.batches if self.precision == "int8" else ()
+
+    def loads(self, files: Iterable[str]) -> bool:
+        return not _is_recipe(files) or self.engine().why_not() is None
+
     def artefact(self, files: Mapping[str, bytes]) -> bytes:
-        if any(name.endswith(".recipe.json") for name in files):
-            raise InputError(
-                f"{self.name} is a recipe; build its engine on a GPU first: README.md of the "
-                "bundle has the command"
-            )
+        if _is_recipe(files):
+            engine = self.engine()
+            if why_not := engine.why_not():
+                raise InputError(
+                    f"{self.name} is a recipe, and its engine cannot be built here: {why_not}"
+                )
+            text, model = ending(files, ".recipe.json"), ending(files, ".onnx")
+            return build_recipe(text, model, module=engine.module, cuda=engine.cuda)
         plan = ending(files, ".plan")
         try:
             record = EngineRecord.model_validate_json(ending(files, ".plan.json"))
         except ValidationError as error:
             raise FileFormatError(f"not the record of an engine: {one_line(error)}") from None
+        if record.settings.version_compatible:
+            raise InputError(
+                f"{self.name} is an engine for many versions, which may bring code for this "
+                "machine, so it is not loaded from a bundle; export the subnet on this machine"
+            )
         return pack_engine(record, plan)
 
     def preprocessing(self, asked: str) -> str:
         return "none"
+
+
+def _is_recipe(files: Iterable[str]) -> bool:
+    return any(name.endswith(".recipe.json") for name in files)
+
+
+def _explicit(source: "Source") -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Nodes that INT8 leaves in float32, and what the manifest tells of calibration and of them.
+
+    Whether they help is measured in ONNX Runtime, on the very graph that TensorRT is given.
+    """
+    batches, nodes = source.batches, source.sensitive.nodes
+    settings: dict[str, Any] = {
+        "calibration": {"split": "train", "images": sum(map(len, batches))},
+        "float_blocks": [],
+    }
+    if not nodes:
+        return (), settings
+    tried = (with_precision(source.graph, "int8", batches, floats=each) for each in ((), nodes))
+    kept, found = source.worth(*map(source.noise.of_model, tried))
+    return (nodes if kept else ()), settings | found

@@ -1,15 +1,16 @@
 """From subnets to bundles that have proved themselves.
 
 A bundle is a folder with the files of its targets, ``manifest.json`` (hashes, labels,
-preprocessing, provenance, what was checked), a model card and nothing else. It is filled beside its
-place and moved there when every target has passed the gate: it appears whole or not at all.
+preprocessing, provenance, what was checked), ``probe.safetensors``, a model card and nothing else.
+It is filled beside its place and moved there when every target has passed the gate: it appears
+whole or not at all.
 """
 
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import NoReturn
 
 import torch
 
-from ofa_deploy._files import sha256_file, write_model, write_text
+from ofa_deploy._files import read_json, sha256_file, write_model, write_text
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.data import Images
 from ofa_deploy.errors import (
@@ -36,10 +37,12 @@ from ofa_deploy.export.draft import Draft, draft
 from ofa_deploy.export.gate import choose_best, judge
 from ofa_deploy.export.manifest import MANIFEST, Manifest, TargetRecord
 from ofa_deploy.export.options import ExportOptions
-from ofa_deploy.export.targets import get_target
-from ofa_deploy.export.timing import REFERENCE, time_files
+from ofa_deploy.export.targets import check_targets, get_target
+from ofa_deploy.export.timing import time_files
 
 __all__ = ["ExportJob", "check_out", "export_many", "export_subnet"]
+
+_SHOWN = 10  # names in a message
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,42 @@ def check_out(out: Path, *, overwrite: bool) -> None:
     """See that a bundle may be written to ``out``.
 
     Raises:
-        InputError: if something is there, and it is not a bundle that may be overwritten.
+        InputError: if something is there that may not be overwritten: all but a bundle, and a
+            bundle with anything in it that its manifest does not name, such as an engine.
     """
     if not out.exists():
         return
     if not overwrite:
         raise InputError(f"{out} exists; name another folder or pass --overwrite")
-    if not (out / MANIFEST).is_file():
+    others = _unnamed(out)
+    if others is None:
         raise InputError(f"{out} is not a bundle and is not overwritten; name another folder")
+    if others:
+        raise InputError(
+            f"{out} is not overwritten: its manifest does not name {_listed(others)}; move that "
+            "away, or name another folder"
+        )
+
+
+def _unnamed(out: Path) -> list[str] | None:
+    """What lies in a bundle, of any version, that its manifest does not name; None if it is none.
+
+    Folders are never named: a bundle is flat.
+    """
+    try:
+        manifest = read_json(out / MANIFEST)
+    except InputError:
+        return None
+    schema, files = manifest.get("schema"), manifest.get("files")
+    if not (isinstance(schema, str) and schema.startswith("bundle/") and isinstance(files, dict)):
+        return None
+    known = {MANIFEST, *files}
+    return sorted(each.name for each in out.iterdir() if each.name not in known or each.is_dir())
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def export_subnet(
@@ -89,6 +120,7 @@ def export_subnet(
     Raises:
         InputError: if ``out`` exists, the subnet was never recalibrated, or INT8 lacks images.
         MissingDependencyError: if an engine that is needed to build is not installed.
+        DeviceError: if an engine refuses a graph, or timing fails.
         GateError: if a file does not do what the subnet does.
     """
     job = ExportJob(path, out)
@@ -108,11 +140,12 @@ def export_many(
     workers: int = 1,
     progress: Progress = SILENT,
 ) -> list[Manifest]:
-    """Export several subnets, building in parallel; timing takes one after another.
+    """Export several subnets, building in parallel; then timing takes one after another.
 
     Args:
         test, calibration, options: as for ``export_subnet``; the same for all.
         workers: processes that build and check; this one alone if 1.
+        progress: also told of each of several subnets that fails.
 
     Returns:
         A manifest a job, in their order.
@@ -120,30 +153,33 @@ def export_many(
     Raises:
         InputError: if two jobs have one folder.
         OfaDeployError: as ``export_subnet``, naming the subnet, once all others are done: their
-            bundles stay.
+            bundles stay, and are named.
     """
     options = options or ExportOptions()
-    for name in options.targets:
-        get_target(name)
     outs = [job.out.absolute() for job in jobs]
     if len(set(outs)) < len(outs):
         raise InputError("expected a folder a subnet, found one folder for several")
     for job in jobs:
         check_out(job.out, overwrite=overwrite)
+    check_targets(options)
     shared = (test, calibration, options)
     manifests: dict[int, Manifest] = {}
     failed: dict[int, OfaDeployError] = {}
-    with ExitStack() as stack, progress.task(f"export {len(jobs)} subnets", len(jobs)) as task:
+    with ExitStack() as stack:
         stages = [stack.enter_context(_stage(job.out)) for job in jobs]
         pairs = [(job.subnet, stage) for job, stage in zip(jobs, stages, strict=True)]
-        for index, made in _drafts(pairs, shared, workers):
+        drafts = _drafts(pairs, shared, workers, progress)
+        task = stack.enter_context(progress.task(f"export {len(jobs)} subnets", len(jobs)))
+        for index, made in drafts:
             try:
                 if isinstance(made, OfaDeployError):
                     raise made
                 manifests[index] = _finish(made, stages[index], options, side=test.size)
-                _move(stages[index], jobs[index].out)
+                _move(stages[index], jobs[index].out, overwrite=overwrite)
             except OfaDeployError as error:
                 failed[index] = error
+                if len(jobs) > 1:
+                    progress.say(f"{jobs[index].out.name}: not exported: {error}")
             task.advance(note=jobs[index].out.name)
     if failed:
         _raise(jobs, failed)
@@ -151,13 +187,18 @@ def export_many(
 
 
 def _raise(jobs: Sequence[ExportJob], failed: Mapping[int, OfaDeployError]) -> NoReturn:
+    """The first failure, of several subnets with which failed and which were exported."""
     first = min(failed)
     error = failed[first]
     if len(jobs) > 1:
         path = str(jobs[first].subnet)
         whose = "" if path in str(error) else f"{path}: "
-        others = f" ({len(failed)} of {len(jobs)} were not exported)" if len(failed) > 1 else ""
-        error.args = (f"{whose}{error}{others}",)
+        bad = _listed([jobs[index].out.name for index in sorted(failed)])
+        good = _listed([job.out.name for index, job in enumerate(jobs) if index not in failed])
+        error.args = (
+            f"{whose}{error} ({len(failed)} of {len(jobs)} were not exported: {bad}; exported: "
+            f"{good or 'none'})",
+        )
     raise error
 
 
@@ -172,13 +213,15 @@ def _stage(out: Path) -> Iterator[Path]:
         yield stage
 
 
-def _move(stage: Path, out: Path) -> None:
+def _move(stage: Path, out: Path, *, overwrite: bool) -> None:
     if out.exists():
+        check_out(out, overwrite=overwrite)  # building took a while
         out.replace(stage / "previous")  # goes with the stage
     (stage / "bundle").replace(out)
 
 
 _Shared = tuple[Images, Images | None, ExportOptions]
+_Made = Draft | OfaDeployError
 _KINDS: tuple[type[OfaDeployError], ...] = (
     FileFormatError,
     MismatchError,
@@ -192,25 +235,48 @@ _KINDS: tuple[type[OfaDeployError], ...] = (
 
 
 def _drafts(
-    pairs: Sequence[tuple[Path, Path]], shared: _Shared, workers: int
-) -> Iterator[tuple[int, Draft | OfaDeployError]]:
-    """Drafts as they are finished, or why there is none, each with its place."""
+    pairs: Sequence[tuple[Path, Path]], shared: _Shared, workers: int, progress: Progress
+) -> Iterable[tuple[int, _Made]]:
+    """Drafts, or why there is none, each with its place.
+
+    While they are taken nothing else is built: that would disturb the timing.
+    """
     if workers == 1 or len(pairs) == 1:
-        for index, (subnet, stage) in enumerate(pairs):
-            yield index, _draft_or_error(subnet, stage, shared)
-        return
+        return ((i, _draft_or_error(*pair, shared)) for i, pair in enumerate(pairs))
+    return enumerate(_side_by_side(pairs, shared, min(workers, len(pairs)), progress))
+
+
+def _side_by_side(
+    pairs: Sequence[tuple[Path, Path]], shared: _Shared, workers: int, progress: Progress
+) -> list[_Made]:
+    """All drafts, made by processes that have ended."""
     context = multiprocessing.get_context("spawn")  # a fork would inherit torch's locks
-    count = min(workers, len(pairs))
-    threads = max(1, (os.cpu_count() or 1) // count)
-    with ProcessPoolExecutor(count, context, _begin, (shared, threads)) as pool:
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    with (
+        progress.task(f"build {len(pairs)} subnets", len(pairs)) as task,
+        ProcessPoolExecutor(workers, context, _begin, (shared, threads)) as pool,
+    ):
         try:
-            running = {pool.submit(_draft, *pair): i for i, pair in enumerate(pairs)}
-            for done in as_completed(running):
-                yield running[done], done.result()
+            running = [pool.submit(_draft, *pair) for pair in pairs]
+            for _ in as_completed(running):
+                task.advance()
+            return [_result(each) for each in running]
         except BrokenProcessPool as error:
-            raise DeviceError(f"a process that exports died: {error}") from None
+            raise _died(error) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(done: "Future[_Made]") -> _Made:
+    """What a process gave; where one died, others may have finished."""
+    try:
+        return done.result()
+    except BrokenProcessPool as error:
+        return _died(error)
+
+
+def _died(error: BrokenProcessPool) -> DeviceError:
+    return DeviceError(f"a process that exports died: {error}")
 
 
 _shared: _Shared | None = None  # of a worker process, set once
@@ -222,7 +288,7 @@ def _begin(shared: _Shared, threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _draft(subnet: Path, stage: Path) -> Draft | OfaDeployError:
+def _draft(subnet: Path, stage: Path) -> _Made:
     """In a worker process: errors go back as kinds that are made of a message alone."""
     assert _shared is not None, "_begin ran first"
     made = _draft_or_error(subnet, stage, _shared)
@@ -231,7 +297,7 @@ def _draft(subnet: Path, stage: Path) -> Draft | OfaDeployError:
     return next(kind for kind in _KINDS if isinstance(made, kind))(str(made))
 
 
-def _draft_or_error(subnet: Path, stage: Path, shared: _Shared) -> Draft | OfaDeployError:
+def _draft_or_error(subnet: Path, stage: Path, shared: _Shared) -> _Made:
     try:
         return draft(subnet, stage, *shared)
     except OfaDeployError as error:
@@ -242,9 +308,8 @@ def _finish(made: Draft, stage: Path, options: ExportOptions, *, side: int) -> M
     """Time the files, judge them, and write the card and the manifest."""
     folder = stage / "bundle"
     files = made.timed(side)
-    timed = [name for name in made.manifest.targets if name in files]
     latencies = {}
-    if options.measure and (len(timed) > 1 or timed not in ([], [REFERENCE])):
+    if files:
         twins = {name: twin for name in files if (twin := get_target(name).twin)}
         latencies = time_files(files, twins, threads=options.threads)
     records: dict[str, TargetRecord] = {}
@@ -254,6 +319,7 @@ def _finish(made: Draft, stage: Path, options: ExportOptions, *, side: int) -> M
             continue
         latency = latencies.get(name)
         status, reasons = judge(record.precision, record.accuracy, latency, options.allowed_loss)
+        reasons = (*record.reasons, *reasons)
         changes = {"latency": latency, "status": status, "reasons": reasons}
         records[name] = record.model_copy(update=changes)
     manifest = made.manifest.model_copy(

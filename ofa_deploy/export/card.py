@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from ofa_deploy.export.manifest import Manifest, TargetRecord
+from ofa_deploy.export.targets import preferred
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.space import SearchSpace
 
@@ -18,19 +19,19 @@ import json
 
 import numpy as np
 import onnxruntime as ort
-from PIL import Image
+from PIL import Image, ImageOps
 
-manifest = json.load(open("manifest.json"))
+manifest = json.load(open("manifest.json", encoding="utf-8"))
 wanted = manifest["preprocessing"]
-image = Image.open("image.jpg").convert("RGB")
+image = ImageOps.exif_transpose(Image.open("image.jpg")).convert("RGB")
 side = min(image.size)
 left, top = (image.width - side) // 2, (image.height - side) // 2
 box = (left, top, left + side, top + side)
-{feed}
+{feed}{fill}
 session = ort.InferenceSession("{file}", providers=["CPUExecutionProvider"])
-logits = session.run(None, {{session.get_inputs()[0].name: pixels}})[0][0]
-for index in np.argsort(-logits)[:5]:
-    print(manifest["labels"][index], logits[index])
+scores = session.run(None, {{session.get_inputs()[0].name: pixels}})[0][0]  # {output}
+for index in np.argsort(-scores)[:5]:
+    print(manifest["labels"][index], scores[index])
 ```"""
 _FEEDS = {
     "none": """\
@@ -43,6 +44,7 @@ pixels = np.asarray(square, np.uint8)[None]""",
     "resize": """\
 pixels = np.asarray(image.crop(box), np.uint8)[None]""",
 }
+_FILL = "\npixels = pixels.repeat({count}, 0)  # the file takes {count} images at a time"
 
 
 def model_card(manifest: Manifest) -> str:
@@ -195,19 +197,19 @@ def _usage(manifest: Manifest) -> str:
 
 
 def _example(manifest: Manifest) -> list[str]:
-    files = [
-        (name, each)
-        for name, each in manifest.targets.items()
-        if each.runtime == "onnxruntime" and each.input.shape[0] in ("batch", 1)
-    ]
+    """Python for the best of the ONNX files, if there is any."""
+    files = {name: each for name, each in manifest.targets.items() if each.runtime == "onnxruntime"}
     if not files:
         return []
-    chosen = dict(files).get(manifest.best or "", files[0][1])
-    feed = _FEEDS[chosen.input.preprocessing]
-    return [
-        "With onnxruntime, numpy and Pillow:",
-        _EXAMPLE.format(feed=feed, file=chosen.files[0]),
-    ]
+    chosen = files.get(manifest.best or "") or files[preferred(files)[0]]
+    count = chosen.input.shape[0]
+    code = _EXAMPLE.format(
+        feed=_FEEDS[chosen.input.preprocessing],
+        fill=_FILL.format(count=count) if isinstance(count, int) and count > 1 else "",
+        file=chosen.files[0],
+        output=manifest.output,
+    )
+    return ["With onnxruntime, numpy and Pillow:", code]
 
 
 def _recipes(targets: Mapping[str, TargetRecord]) -> list[str]:

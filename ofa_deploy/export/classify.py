@@ -18,11 +18,11 @@ from ofa_deploy.runtimes import Session
 
 __all__ = [
     "BATCH",
-    "TOP1_ROUNDING",
     "feed",
     "probabilities",
     "read_square",
     "run_in_batches",
+    "top1_allowance",
     "top1_of",
 ]
 
@@ -30,7 +30,7 @@ Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 BATCH = 250  # images compared at a time
-TOP1_ROUNDING = 0.05  # points that rounding may move top-1 by, either way
+_TOP1_ROUNDING = 0.05  # points that rounding may move top-1 by
 
 
 def read_square(path: Path) -> Pixels:
@@ -106,6 +106,17 @@ def top1_of(logits: Callable[[Pixels], Floats], images: Images) -> float:
         part = np.arange(start, min(start + BATCH, len(images)))
         right += int((logits(images.batch(part)).argmax(1) == images.labels[part]).sum())
     return 100 * right / len(images)
+
+
+def top1_allowance(images: int) -> float:
+    """Points of top-1 by which a float32 file may differ from its subnet.
+
+    Args:
+        images: that top-1 is a share of.
+    """
+    # Two classes may be as good as equal: rounding then decides, and one image must not sink a
+    # file. Of fewer than 2,000 images, one is more than the share that is allowed of many.
+    return max(_TOP1_ROUNDING, 100 / images) + 1e-6  # shares are rounded themselves
 
 
 def probabilities(found: Floats, output: str = "logits") -> npt.NDArray[np.float64]:

@@ -30,6 +30,7 @@ from ofa_deploy.export.manifest import Accuracy, Manifest, Preprocessing, Target
 from ofa_deploy.export.options import ExportOptions
 from ofa_deploy.export.probe import PROBE, Probe, probe_images
 from ofa_deploy.export.source import Source
+from ofa_deploy.export.target import Built, Target
 from ofa_deploy.export.targets import get_target
 from ofa_deploy.export.timing import REFERENCE, TimedFile
 from ofa_deploy.hardware import processor_name
@@ -44,7 +45,8 @@ class Draft:
     """A manifest without timings, and what is to be timed.
 
     Attributes:
-        artefacts: target to what its engine loads; float twins too, asked for or not.
+        artefacts: target to what its engine loads, of those whose speed here counts; float twins
+            too, asked for or not.
     """
 
     manifest: Manifest
@@ -140,7 +142,7 @@ def _build(
             build_s=time.perf_counter() - started,
             input=takes,
             settings=dict(built.settings),
-            reasons=(built.why_not,) if built.why_not else (),
+            reasons=_unseen(target, built, options),
         )
         if built.artefact is None:
             continue
@@ -150,11 +152,21 @@ def _build(
             options.batch,
             tolerance(target.precision, takes.preprocessing),
         )
-        if target.timed:
+        if target.timed and not target.built_for(options):
             artefacts[name] = _keep(stage, name, built.artefact)
     if options.measure and artefacts:
         _add_twins(source, stage, artefacts)
     return records, sessions, artefacts
+
+
+def _unseen(target: Target, built: Built, options: ExportOptions) -> tuple[str, ...]:
+    """What the gate will not see of a file on this machine, and why."""
+    if built.why_not:
+        return (built.why_not,)
+    elsewhere = target.built_for(options)
+    if elsewhere and options.measure:
+        return (f"speed not verified here: built for {elsewhere}",)
+    return ()
 
 
 def _keep(stage: Path, name: str, artefact: bytes) -> Path:

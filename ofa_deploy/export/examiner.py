@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.export.as_shipped import AsShipped
-from ofa_deploy.hardware import Conditions
+from ofa_deploy.hardware import Conditions, LatencyTable, Measurement
 from ofa_deploy.profiling import (
     REFERENCE,
     Protocol,
@@ -14,12 +14,15 @@ from ofa_deploy.profiling import (
     network_subject,
     reference_arch,
 )
-from ofa_deploy.space import Arch
+from ofa_deploy.search.constraints import PERCENTILES
+from ofa_deploy.space import Arch, SearchSpace
 from ofa_deploy.train import Evaluator
 
-__all__ = ["DeviceExaminer"]
+__all__ = ["DeviceExaminer", "measurable"]
 
 _DRIFT = 0.1
+_TIMES = ("latency", *(f"latency.{name}" for name in PERCENTILES))
+_ENERGY = "energy"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,9 @@ class DeviceExaminer:
         conditions: those of the latency table that the candidates were searched with.
         reference_ms: latency of the reference network in that table.
         journal: a folder that keeps finished measurements.
+        space: that of the table, whose reference network everything is timed in turns with; the
+            run's if not given.
+        metrics: all that it measures, as ``measurable`` says.
     """
 
     evaluator: Evaluator
@@ -38,14 +44,19 @@ class DeviceExaminer:
     protocol: Protocol
     journal: Path | None = None
     progress: Progress = SILENT
+    space: SearchSpace | None = None
+    metrics: tuple[str, ...] = ("top1", *_TIMES, _ENERGY)
 
     def __call__(self, archs: Sequence[Arch]) -> list[Mapping[str, float]]:
-        """Per network: ``top1`` on the validation split, ``latency`` and its percentiles in ms."""
+        """Per network the ``metrics``: percent on the validation split, ms, mJ.
+
+        Energy is left out where the device did not count it.
+        """
         if not archs:
             return []
         shipped = self.shipped
         accuracies = shipped.validate(archs, progress=self.progress)
-        space = self.evaluator.record.search_space
+        space = self.space or self.evaluator.record.search_space
         batch = self.conditions.batch
         taken = measure(
             {str(arch): shipped.subject(arch, batch=batch) for arch in archs},
@@ -60,12 +71,7 @@ class DeviceExaminer:
         )
         self._compare_clocks(taken[REFERENCE].ms)
         return [
-            {
-                "top1": top1,
-                "latency": taken[str(arch)].ms,
-                "latency.p50": taken[str(arch)].p50,
-                "latency.p99": taken[str(arch)].p99,
-            }
+            {"top1": top1, **_figures(taken[str(arch)])}
             for arch, top1 in zip(archs, accuracies, strict=True)
         ]
 
@@ -82,3 +88,15 @@ class DeviceExaminer:
                 f"warning: the reference network takes {change:+.0%} of its time in the table; the "
                 "machine has changed speed, and predictions are off by as much"
             )
+
+
+def measurable(table: LatencyTable) -> tuple[str, ...]:
+    """What can be measured of a candidate on a table's device; energy if that was counted there."""
+    counted = table.reference is not None and table.reference.energy_mj is not None
+    return ("top1", *_TIMES, *((_ENERGY,) if counted else ()))
+
+
+def _figures(taken: Measurement) -> dict[str, float]:
+    times = (taken.ms, *(getattr(taken, name) for name in PERCENTILES))
+    energy = {} if taken.energy_mj is None else {_ENERGY: taken.energy_mj}
+    return {**dict(zip(_TIMES, times, strict=True)), **energy}

@@ -16,7 +16,7 @@ from torch import nn
 
 from ofa_deploy.data import Images
 from ofa_deploy.errors import DeviceError, GateError
-from ofa_deploy.export.classify import BATCH, TOP1_ROUNDING, run_in_batches
+from ofa_deploy.export.classify import BATCH, run_in_batches, top1_allowance
 from ofa_deploy.export.manifest import Accuracy, Latency, Status, TargetRecord
 from ofa_deploy.export.sensitivity import ratio_db
 from ofa_deploy.export.targets import get_target
@@ -178,7 +178,7 @@ def refuse_wrong(name: str, precision: str, accuracy: Accuracy) -> None:
             f"{name}: its logits differ from the subnet's by {accuracy.max_difference:.2g} "
             f"(relative), more than {limit:g}; no bundle was written"
         )
-    if precision == "fp32" and abs(accuracy.loss) > TOP1_ROUNDING:
+    if precision == "fp32" and abs(accuracy.loss) > top1_allowance(accuracy.images):
         raise GateError(
             f"{name}: its top-1 on the test set is {accuracy.top1:.2f} %, the subnet's "
             f"{accuracy.subnet_top1:.2f} %; no bundle was written"

@@ -1,6 +1,5 @@
 """``manifest.json``: what a bundle holds, where it comes from, and what was checked of it."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -139,9 +138,9 @@ class TargetRecord(BaseModel):
         files: those that belong to it.
         bytes: of all of them.
         build_s: seconds that building took.
-        settings: of the build, and what loading it sets.
+        settings: of the build; ``load`` is what the engine was told when the file was timed.
         status: whether it passed the gate, passed with marks, or could not run here.
-        reasons: for the marks, or why it could not run.
+        reasons: for the marks, why it could not run, or what was not measured.
     """
 
     model_config = _STRICT
@@ -214,12 +213,6 @@ class Manifest(BaseModel):
         if self.best is not None and self.best not in self.targets:
             raise ValueError(f"best: {self.best!r} is not one of the targets")
         return self
-
-    @property
-    def subnet_top1(self) -> float | None:
-        """The PyTorch subnet's top-1 on the test set, in percent."""
-        measured: Mapping[str, float] = self.subnet.get("measured", {})
-        return measured.get("test_top1")
 
 
 def is_plain(name: str) -> bool:

@@ -28,7 +28,7 @@ class ExportOptions:
         sensitivity: whether to look for blocks that are better left in float32.
         allowed_loss: points of top-1 that a file may lose before it is marked.
         test_images: compare on so many test images at most; on all when not given.
-        measure: whether to time the files, where there are several that can be.
+        measure: whether to time the files that run here.
         threads: of each timed inference.
         force: export a subnet whose BN was never recalibrated.
         engine: of TensorRT engines.

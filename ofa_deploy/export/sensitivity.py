@@ -21,12 +21,12 @@ from ofa_deploy.runtimes import Session, get_runtime
 from ofa_deploy.runtimes.onnx_int8 import Quantizer
 from ofa_deploy.space import Block
 
-__all__ = ["Noise", "Sensitivity", "find_sensitive", "ratio_db", "sqnr_db"]
+__all__ = ["GAIN_DB", "Noise", "Sensitivity", "find_sensitive", "ratio_db", "sqnr_db"]
 
 Floats = npt.NDArray[np.float32]
 
+GAIN_DB = 1.0  # that blocks in float32 must buy
 _GOAL_DB = 30.0
-_GAIN_DB = 1.0
 _TRIES = 8
 _SHARE = 0.15
 _MOST_DB = 200.0
@@ -136,7 +136,7 @@ def find_sensitive(
         floats = [name for each in together for name in blocks[each]]
         reached = noise.of_model(quantizer.build(floats=floats))
         tried[place] = reached - best
-        if tried[place] >= _GAIN_DB:
+        if tried[place] >= GAIN_DB:
             kept, best = together, reached
     return Sensitivity(
         blocks=tuple(kept),

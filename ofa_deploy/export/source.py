@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import torch
 from ofa_deploy.data import MEAN, STD, Images
 from ofa_deploy.errors import InputError, MismatchError
 from ofa_deploy.export.options import ExportOptions
-from ofa_deploy.export.sensitivity import Noise, Sensitivity, find_sensitive
+from ofa_deploy.export.sensitivity import GAIN_DB, Noise, Sensitivity, find_sensitive
 from ofa_deploy.graph import after, preprocessing
 from ofa_deploy.runtimes.base import ByteMath
 from ofa_deploy.runtimes.onnx_int8 import Quantizer
@@ -109,13 +110,31 @@ class Source:
         """Measures INT8, on other images than the ranges were learned from, if there are more."""
         return Noise(self.graph, self._others)
 
+    def worth(self, plain_db: float, mixed_db: float) -> tuple[bool, dict[str, Any]]:
+        """Whether ``sensitive``, found in ONNX Runtime's INT8, helps another engine's too.
+
+        Args:
+            plain_db, mixed_db: SQNR of the logits with all blocks in INT8, and with those not.
+
+        Returns:
+            That, and what the manifest tells of it.
+        """
+        kept = mixed_db >= plain_db + GAIN_DB
+        return kept, {
+            "float_blocks": list(self.sensitive.blocks) if kept else [],
+            "sqnr_db_all_int8": round(plain_db, 2),
+            "sqnr_db_tried": round(mixed_db, 2),
+            "images": self.noise.images,
+        }
+
     @property
     def _others(self) -> tuple[Floats, ...]:
         network = self.record.network.arch
         macs = self.record.search_space.cost(network).macs
-        count = int(np.clip(_MACS / macs, _LEAST_IMAGES, _MOST_IMAGES))
+        least = self.options.batch or 1
+        count = max(least, int(np.clip(_MACS / macs, _LEAST_IMAGES, _MOST_IMAGES)))
         start = self.options.calibration_images
-        enough = start + (self.options.batch or 1) <= len(self._images)
+        enough = start + least <= len(self._images)
         return self._tensors(start if enough else 0, count)
 
     @property

@@ -1,15 +1,17 @@
 """What every target must do: turn a ``Source`` into files, and files into what an engine loads."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofa_deploy.errors import FileFormatError
 from ofa_deploy.export.manifest import Input
+from ofa_deploy.export.options import ExportOptions
 from ofa_deploy.graph import INPUT, PIXELS
 from ofa_deploy.runtimes import Runtime, Session, get_runtime
+from ofa_deploy.runtimes.base import ByteMath
 
 if TYPE_CHECKING:
     from ofa_deploy.export.source import Source
@@ -43,14 +45,14 @@ class Target(ABC):
         precision: ``fp32``, ``fp16`` or ``int8``.
         twin: the float32 target of the same engine, that others are judged against.
         timed: whether its files can be timed here, if they run.
-        extra: the pip extra that brings its engine, empty if it is always there.
         portable: whether its files are for every machine that has the engine.
+        laid_out: whether its INT8 files are laid out for the arithmetic of a kind of processors.
     """
 
     runtime: str
     timed = True
     portable = True
-    extra = ""
+    laid_out = False
 
     def __init__(self, name: str, precision: str, twin: str = "") -> None:
         self.name, self.precision, self.twin = name, precision, twin
@@ -63,6 +65,23 @@ class Target(ABC):
         """Of the packages that take part in building, as far as they are here."""
         return {self.runtime: self.engine().version}
 
+    def check(self, options: ExportOptions) -> None:
+        """See, before anything is built, that there is what building needs.
+
+        Raises:
+            MissingDependencyError: if the engine is not installed, or too old.
+            DeviceError: if the engine is of a version that is not supported.
+            InputError: if options of the engine cannot be had.
+        """
+        self.versions()
+
+    def built_for(self, options: ExportOptions) -> str:
+        """The kind of processors that a file is laid out for, where it is not the one here."""
+        if not self.laid_out or self.precision != "int8":
+            return ""
+        same = ByteMath.of(options.processor) == ByteMath.of("here")
+        return "" if same else options.processor
+
     @abstractmethod
     def build(self, source: "Source", folder: Path) -> Built:
         """Write the files.
@@ -72,6 +91,10 @@ class Target(ABC):
             MissingDependencyError: if the engine is not installed, or too old.
             DeviceError: if the engine refuses the graph.
         """
+
+    def loads(self, files: Iterable[str]) -> bool:
+        """Whether, of a bundle's files of those names, the engine loads any where it is."""
+        return True
 
     @abstractmethod
     def artefact(self, files: Mapping[str, bytes]) -> bytes:

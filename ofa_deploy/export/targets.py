@@ -1,10 +1,14 @@
 """What a subnet can be exported to, by name."""
 
+from collections.abc import Mapping
+
 from ofa_deploy.errors import UnknownNameError
 from ofa_deploy.export.builders import OnnxTarget, OpenVinoTarget, TensorRtTarget, TorchTarget
+from ofa_deploy.export.manifest import TargetRecord
+from ofa_deploy.export.options import ExportOptions
 from ofa_deploy.export.target import Target
 
-__all__ = ["TARGETS", "get_target"]
+__all__ = ["TARGETS", "check_targets", "get_target", "preferred"]
 
 TARGETS: dict[str, Target] = {
     target.name: target
@@ -35,3 +39,32 @@ def get_target(name: str) -> Target:
     if name not in TARGETS:
         raise UnknownNameError("target", name, TARGETS)
     return TARGETS[name]
+
+
+def check_targets(options: ExportOptions) -> None:
+    """See what can be seen of all targets before anything is built.
+
+    Raises:
+        UnknownNameError: for a target that there is not.
+        InputError, MissingDependencyError, DeviceError: as ``Target.check``.
+    """
+    for target in [get_target(name) for name in options.targets]:
+        target.check(options)
+
+
+def preferred(records: Mapping[str, TargetRecord]) -> list[str]:
+    """The targets of a bundle in the order in which they are offered where none is the best.
+
+    Verified and timed ones, the fastest first; verified; marked; not verified; and last what
+    nothing loads by default, such as recipes.
+    """
+
+    def place(name: str) -> tuple[int, float]:
+        record = records[name]
+        if name not in TARGETS or not TARGETS[name].loads(record.files):
+            return 4, 0.0
+        if record.status == "verified":
+            return (1, 0.0) if record.latency is None else (0, record.latency.ratio)
+        return (2 if record.status == "marked" else 3), 0.0
+
+    return sorted(records, key=place)

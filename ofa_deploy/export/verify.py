@@ -23,7 +23,7 @@ from ofa_deploy.errors import (
     OfaDeployError,
     UnknownNameError,
 )
-from ofa_deploy.export.classify import TOP1_ROUNDING, feed, run_in_batches, top1_of
+from ofa_deploy.export.classify import feed, run_in_batches, top1_allowance, top1_of
 from ofa_deploy.export.manifest import (
     MANIFEST,
     Manifest,
@@ -34,7 +34,7 @@ from ofa_deploy.export.manifest import (
 from ofa_deploy.export.options import MAX_BATCH
 from ofa_deploy.export.probe import PROBE, Probe
 from ofa_deploy.export.sensitivity import sqnr_db
-from ofa_deploy.export.targets import TARGETS, get_target
+from ofa_deploy.export.targets import TARGETS, get_target, preferred
 from ofa_deploy.runtimes import Session
 
 __all__ = ["Bundle", "OpenFile", "Rerun"]
@@ -173,11 +173,11 @@ class Bundle:
 
     @property
     def default(self) -> str:
-        """The best target, or the first where none is the best."""
-        return self.manifest.best or next(iter(self.manifest.targets))
+        """The best target; where none is the best, the one that is offered first."""
+        return self.manifest.best or preferred(self.manifest.targets)[0]
 
     def open(self, name: str | None = None, *, threads: int = 1) -> OpenFile:
-        """Load a target; the best when none is named, else the first.
+        """Load a target; ``default`` when none is named.
 
         Raises:
             UnknownNameError: if the bundle has no such target.
@@ -255,13 +255,10 @@ class Bundle:
         top1, then = None, None
         if test is not None and file.record.accuracy is not None:
             then = file.record.accuracy.top1
-            top1 = top1_of(
-                lambda images: file.logits(file.prepare(images)),
-                test.take(slice(file.record.accuracy.images)),
-            )
-            allowed = (
-                TOP1_ROUNDING if file.record.precision == "fp32" else self.manifest.allowed_loss
-            )
+            same = test.take(slice(file.record.accuracy.images))
+            top1 = top1_of(lambda images: file.logits(file.prepare(images)), same)
+            exact = file.record.precision == "fp32"
+            allowed = top1_allowance(len(same)) if exact else self.manifest.allowed_loss
             if top1 < then - allowed:
                 reasons.append(f"top-1 is {top1:.2f} %, was {then:.2f} %")
         verdict: Verdict = "differs" if reasons else "holds"

@@ -42,37 +42,49 @@ class _OpenVinoSession(Session):
     def __init__(self, shape: Any, compiled: Callable[[tuple[int, ...]], Any]) -> None:
         self._shape = shape
         self._compiled = compiled
-        self._requests: dict[tuple[int, ...], Any] = {}
+        self._models: dict[tuple[int, ...], Any] = {}
+        self._requests: dict[tuple[int, ...], Any] = {}  # those of ``run``
 
-    def request(self, shape: tuple[int, ...]) -> Any:
-        """What infers on images of that shape."""
-        if shape not in self._requests:
-            while len(self._requests) >= _SHAPES:
-                self._requests.pop(next(iter(self._requests)))
-            self._requests[shape] = self._compiled(shape).create_infer_request()
-        return self._requests[shape]
+    def model(self, shape: tuple[int, ...]) -> Any:
+        """The model as it is compiled for images of that shape."""
+        if shape not in self._models:
+            while len(self._models) >= _SHAPES:
+                oldest = next(iter(self._models))
+                del self._models[oldest]
+                self._requests.pop(oldest, None)
+            self._models[shape] = self._compiled(shape)
+        return self._models[shape]
 
-    def _ready(self, images: Floats) -> Any:
-        """A request on these images; left to itself the engine takes any shape of that size."""
+    def _check(self, images: Floats) -> None:
+        """See that images fit; left to itself the engine takes any shape of that size."""
         if not self._shape.compatible(openvino().PartialShape(list(images.shape))):
             raise DeviceError(
                 f"openvino: expected images of shape {self._shape}, found {list(images.shape)}"
             )
-        request = self.request(images.shape)
-        request.set_input_tensor(0, openvino().Tensor(np.ascontiguousarray(images)))
-        return request
 
     def run(self, images: Floats) -> Floats:
         try:
-            request = self._ready(images)
+            self._check(images)
+            model = self.model(images.shape)
+            if images.shape not in self._requests:
+                self._requests[images.shape] = model.create_infer_request()
+            request = self._requests[images.shape]
+            _set(request, images)
             request.infer()
         except RuntimeError as error:
             raise DeviceError(f"openvino: {one_line(error)}") from error
         return np.array(request.get_output_tensor(0).data)
 
     def bound(self, images: Floats) -> Callable[[], None]:
-        infer = self._ready(images).infer
+        self._check(images)
+        request = self.model(images.shape).create_infer_request()  # its own: ``run`` sets others
+        _set(request, images)
+        infer = request.infer
         return lambda: infer()
+
+
+def _set(request: Any, images: Floats) -> None:
+    request.set_input_tensor(0, openvino().Tensor(np.ascontiguousarray(images)))
 
 
 class OpenVino(Runtime):
@@ -153,7 +165,7 @@ class OpenVino(Runtime):
                     return core().compile_model(model, "CPU", settings)
 
                 session = _OpenVinoSession(shape, compiled)
-                session.request((1, *(shape[i].get_length() for i in range(1, len(free)))))
+                session.model((1, *(shape[i].get_length() for i in range(1, len(free)))))
             else:
                 ready = core().compile_model(read, "CPU", settings)
                 session = _OpenVinoSession(shape, lambda _: ready)

@@ -2,19 +2,21 @@
 
 import importlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ofa_deploy.data import ImageSet
-from ofa_deploy.export import ExportOptions, Latency, Manifest, export_subnet
+from ofa_deploy.export import ExportOptions, Manifest, export_subnet, get_target
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.space import Arch, SearchSpace
-from ofa_deploy.supernet import Subnet, SubnetFile, Supernet, cut, save_subnet
+from ofa_deploy.supernet import Subnet, SubnetFile, Supernet, cut, save_subnet, to_tensor
+from tests.export.times import fake_times
 
 CLASSES = ("ant", "bee", "cat", "dog")
 EVERY = (
@@ -28,6 +30,8 @@ EVERY = (
     "tensorrt",
 )
 RATIOS = {"onnx": 1.0, "onnx-fp16": 1.1, "ort-int8": 0.8, "openvino": 0.9, "openvino-int8": 1.2}
+
+Lie = Callable[[np.ndarray], np.ndarray]
 
 bundle_module: Any = importlib.import_module("ofa_deploy.export.bundle")
 
@@ -53,6 +57,12 @@ class Saved:
         """Save it again, with other weights or another record."""
         record = self.record.model_copy(update=fields)
         return save_subnet(stem, self.subnet if subnet is None else subnet, record)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """What PyTorch gives for images, uint8 (n, 3, size, size)."""
+        with torch.no_grad():
+            found: np.ndarray = self.subnet(to_tensor(images, 12)).numpy()
+        return found
 
 
 @pytest.fixture(scope="session")
@@ -101,32 +111,10 @@ def calibration() -> ImageSet:
     return image_set(2, 96)
 
 
-def fake_times(
-    ratios: Mapping[str, float],
-) -> Callable[..., dict[str, Latency]]:
-    """In place of ``time_files``: each file takes what ``ratios`` say, or as long as the first."""
-
-    def time_files(
-        files: Mapping[str, Any], twins: Mapping[str, str], *, threads: int = 1
-    ) -> dict[str, Latency]:
-        taken = {name: ratios.get(name, 1.0) for name in files}
-        return {
-            name: Latency(
-                ms=ratio,
-                ratio=ratio,
-                spread=0.01,
-                twin_ratio=ratio / taken[twins[name]] if name in twins else None,
-                p50=ratio,
-                p90=ratio,
-                p99=ratio,
-                batch=files[name].shape[0],
-                threads=threads,
-                processes=3,
-            )
-            for name, ratio in taken.items()
-        }
-
-    return time_files
+@pytest.fixture(autouse=True)
+def _made_up_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are not timed for real, unless a test says so."""
+    monkeypatch.setattr(bundle_module, "time_files", fake_times({}))
 
 
 @dataclass(frozen=True)
@@ -166,3 +154,34 @@ def whole(
 def copy(whole: Whole, tmp_path: Path) -> Path:
     """A bundle to tamper with."""
     return whole.copy(tmp_path / "copy")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "bundles" / "best"
+
+
+class Liar:
+    """A session whose logits go through ``lie``."""
+
+    def __init__(self, honest: Any, lie: Lie) -> None:
+        self.honest, self.lie = honest, lie
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        return self.lie(self.honest.run(images))
+
+
+@pytest.fixture
+def lying(monkeypatch: pytest.MonkeyPatch) -> Callable[[Lie], None]:
+    """Make the sessions of ONNX targets lie."""
+
+    def begin(lie: Lie) -> None:
+        kind = type(get_target("onnx"))
+        honest = kind.load
+
+        def load(self: Any, artefact: bytes, *, threads: int = 1) -> Liar:
+            return Liar(honest(self, artefact, threads=threads), lie)
+
+        monkeypatch.setattr(kind, "load", load)
+
+    return begin

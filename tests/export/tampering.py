@@ -1,4 +1,4 @@
-"""Bundles changed by somebody who means harm: the manifest, and files with their hashes."""
+"""Bundles changed by somebody who means harm, and what is left of folders."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Edit", "edited", "renew"]
+__all__ = ["Edit", "edited", "renew", "tree"]
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -23,3 +23,12 @@ def renew(folder: Path, name: str, data: bytes) -> None:
     (folder / name).write_bytes(data)
     sha256 = hashlib.sha256(data).hexdigest()
     edited(folder, lambda value: value["files"].update({name: sha256}))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, hidden ones too."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

@@ -27,6 +27,7 @@ from ofa_deploy.export.classify import feed, read_square
 from ofa_deploy.export.manifest import Preprocessing
 from ofa_deploy.profiling import Protocol
 from ofa_deploy.supernet import to_tensor
+from tests.export.tampering import edited
 
 bench_module: Any = importlib.import_module("ofa_deploy.export.bench")
 load_module: Any = importlib.import_module("ofa_deploy.export.busy")
@@ -149,6 +150,18 @@ def test_fastest_is_of_the_unmarked_at_the_smallest_batch(whole: Any) -> None:
     ]
     assert Bench(tuple(rows), "onnx", {}, 0.0).fastest(bundle) == "openvino"
     assert Bench((rows[2],), "onnx", {}, 0.0).fastest(bundle) is None
+
+
+def test_what_no_gate_has_seen_running_is_not_the_fastest(copy: Path) -> None:
+    """An engine that was built elsewhere, say: it is fast, and may compute anything."""
+    edited(copy, lambda value: value["targets"]["openvino"].update(status="not verified here"))
+    rows = [
+        Timed("onnx", "alone", latency(1.0, 1)),
+        Timed("openvino", "alone", latency(0.1, 1)),
+    ]
+    bundle = Bundle.read(copy)
+    assert Bench(tuple(rows), "onnx", {}, 0.0).fastest(bundle) == "onnx"
+    assert Bench((rows[1],), "onnx", {}, 0.0).fastest(bundle) is None
 
 
 # -- options --------------------------------------------------------------------------------

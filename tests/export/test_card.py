@@ -84,6 +84,22 @@ def test_card_of_what_was_neither_timed_nor_checked(whole: Any) -> None:
     assert "Top-1 on" not in card and "```python" not in card
 
 
+def test_example_is_of_the_file_that_is_offered_first(whole: Any) -> None:
+    """Where the best is none of the ONNX files."""
+    targets = whole.manifest.targets
+    marked = targets["ort-int8"].model_copy(update={"status": "marked"})
+    untimed = targets["onnx"].model_copy(update={"latency": None})
+    for changed, file in (
+        ({"ort-int8": marked, "onnx": targets["onnx"]}, "model.onnx"),
+        ({"ort-int8": marked, "onnx": untimed}, "model.onnx"),
+        ({"onnx": untimed, "onnx-fp16": targets["onnx-fp16"]}, "onnx-fp16.onnx"),
+        ({"ort-int8": marked}, "ort-int8.onnx"),
+    ):
+        update = {"targets": changed | {"openvino": targets["openvino"]}, "best": "openvino"}
+        card = model_card(whole.manifest.model_copy(update=update))
+        assert f'InferenceSession("{file}"' in card
+
+
 def test_forced_export_is_told(saved: Any, whole: Any) -> None:
     changed = whole.manifest.model_copy(update={"bn_images": 0})
     assert "**never recalibrated**: the export was forced" in model_card(changed)

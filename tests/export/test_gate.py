@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ofa_deploy.errors import GateError
 from ofa_deploy.export import Accuracy, Latency, TargetRecord
-from ofa_deploy.export.classify import run_in_batches
+from ofa_deploy.export.classify import run_in_batches, top1_allowance
 from ofa_deploy.export.gate import (
     Checked,
     choose_best,
@@ -22,6 +22,7 @@ from ofa_deploy.export.gate import (
 )
 from ofa_deploy.export.manifest import Input
 from ofa_deploy.export.sensitivity import ratio_db, sqnr_db
+from ofa_deploy.export.targets import preferred
 from ofa_deploy.runtimes import Session
 
 
@@ -85,9 +86,31 @@ def test_logits_beyond_the_tolerance_are_refused(precision: str) -> None:
 @pytest.mark.parametrize("top1", [79.9, 80.1])
 def test_float32_with_another_top1_is_refused(top1: float) -> None:
     with pytest.raises(GateError, match="top-1"):
-        refuse_wrong("x", "fp32", accuracy(top1=top1))
-    refuse_wrong("x", "fp32", accuracy(top1=80.04))
-    refuse_wrong("x", "int8", accuracy(top1=top1))
+        refuse_wrong("x", "fp32", accuracy(top1=top1, images=10_000))
+    refuse_wrong("x", "fp32", accuracy(top1=80.04, images=10_000))
+    refuse_wrong("x", "int8", accuracy(top1=top1, images=10_000))
+
+
+@given(images=st.integers(1, 100_000), data=st.data())
+def test_one_image_never_sinks_a_float32_file_and_two_of_few_do(images: int, data: Any) -> None:
+    """Whichever way it flips: of two classes that are as good as equal, rounding decides."""
+    right = data.draw(st.integers(0, images))
+    flipped = data.draw(st.integers(-right, images - right))
+    seen = accuracy(
+        images=images, top1=100 * (right + flipped) / images, subnet_top1=100 * right / images
+    )
+    if abs(flipped) <= 1 or 2000 * abs(flipped) <= images:
+        refuse_wrong("x", "fp32", seen)
+    else:
+        with pytest.raises(GateError, match="top-1"):
+            refuse_wrong("x", "fp32", seen)
+
+
+def test_one_image_is_allowed_of_any_number() -> None:
+    """Shares are rounded: their difference may be a little more than the share of one image."""
+    for images in range(1, 300):
+        shares = 100 * np.arange(images + 1) / images
+        assert np.diff(shares).max() <= top1_allowance(images) < 100 / images + 0.06
 
 
 def test_tolerances_grow_with_what_is_rounded() -> None:
@@ -150,6 +173,33 @@ def test_float16_is_not_marked_for_its_speed() -> None:
 )
 def test_best(targets: dict[str, tuple[Any, ...]], best: str | None) -> None:
     assert choose_best({name: record(*fields) for name, fields in targets.items()}) == best
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        # In the order in which they shall be offered.
+        {"ort-int8": ("int8", 0.8), "onnx": ("fp32", 1.0), "openvino": ("fp32", None)},
+        {"openvino": ("fp32", None), "onnx-fp16": ("fp16", 0.5, "marked")},
+        {"ort-int8": ("int8", 2.0, "marked"), "tensorrt-rtx": ("fp32", None, "not verified here")},
+        {"tensorrt-rtx": ("fp32", None, "not verified here"), "torch-export": ("fp32", None)},
+        {"onnx": ("fp32", None), "npu-int4": ("int8", 0.1)},
+    ],
+)
+def test_what_runs_is_offered_first(targets: dict[str, tuple[Any, ...]]) -> None:
+    made = {name: record(*fields) for name, fields in targets.items()}
+    backwards = dict(reversed(made.items()))
+    assert preferred(made) == preferred(backwards) == list(targets)
+
+
+def test_recipes_are_offered_last() -> None:
+    recipe = record("fp32", None, "not verified here").model_copy(
+        update={"files": ("a.onnx", "a.recipe.json")}
+    )
+    engine = record("fp16", None, "not verified here")
+    made = {"tensorrt": recipe, "tensorrt-fp16": engine, "onnx": record("fp32", None)}
+    assert preferred(made) == ["onnx", "tensorrt-fp16", "tensorrt"]
+    assert preferred({"tensorrt": recipe}) == ["tensorrt"]
 
 
 # -- comparing ------------------------------------------------------------------------------

@@ -2,7 +2,12 @@
 
 import importlib
 import os
+from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,12 +17,21 @@ from ofa_deploy.errors import (
     GateError,
     InputError,
     MismatchError,
+    MissingDependencyError,
     NoisyDeviceError,
     OfaDeployError,
     UnknownNameError,
     WeightsError,
 )
-from ofa_deploy.export import Bundle, ExportJob, ExportOptions, Manifest, export_many
+from ofa_deploy.export import (
+    Bundle,
+    ExportJob,
+    ExportOptions,
+    Manifest,
+    export_many,
+    get_target,
+)
+from ofa_deploy.runtimes.trt.settings import EngineSettings
 
 bundle_module: Any = importlib.import_module("ofa_deploy.export.bundle")
 
@@ -29,6 +43,70 @@ def jobs(saved: Any, tmp_path: Path) -> list[ExportJob]:
         ExportJob(saved.write(tmp_path / "subnets" / name), tmp_path / "out" / name)
         for name in ("a", "b", "c")
     ]
+
+
+class Said:
+    """What is told of the work."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.tasks: list[str] = []
+        self.steps: list[int] = []
+
+    @contextmanager
+    def task(self, description: str, total: int, *, done: int = 0) -> Iterator["Said"]:
+        self.tasks.append(f"{description}, {total}")
+        self.steps.append(0)
+        yield self
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.steps[-1] += steps
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
+
+
+class Pool:
+    """In place of processes: does what it is given at once.
+
+    Attributes:
+        open: whether one may be at work.
+        dies: the call, counted from 0, in which a process dies.
+    """
+
+    open = False
+    dies: int | None = None
+
+    def __init__(self, workers: int, context: object, begin: Any, given: Any) -> None:
+        begin(*given)
+        self.calls = 0
+
+    def __enter__(self) -> "Pool":
+        Pool.open = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Pool.open = False
+
+    def submit(self, call: Any, *args: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        if self.calls == self.dies:
+            future.set_exception(BrokenProcessPool("it was killed"))
+        else:
+            future.set_result(call(*args))
+        self.calls += 1
+        return future
+
+    def shutdown(self, **_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> type[Pool]:
+    monkeypatch.setattr(bundle_module, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(bundle_module, "_shared", None)  # to be as before, when it is done
+    monkeypatch.setattr(Pool, "dies", None)
+    return Pool
 
 
 def left(folder: Path) -> set[str]:
@@ -53,9 +131,35 @@ def test_one_bad_subnet_does_not_cost_the_others(
 def test_several_failures_are_counted(saved: Any, jobs: list[ExportJob], tmp_path: Path) -> None:
     for job in jobs[1:]:
         job.subnet.unlink()
-    with pytest.raises(InputError, match=r"b.subnet.json: .* \(2 of 3 were not exported\)$"):
-        export_many(jobs, saved.test)
+    said = Said()
+    counted = r"b.subnet.json: .* \(2 of 3 were not exported: b, c; exported: a\)$"
+    with pytest.raises(InputError, match=counted) as error:
+        export_many(jobs, saved.test, progress=said)
+    assert "\n" not in str(error.value)
     assert left(tmp_path / "out") == {"a"}
+    assert [line.partition(": ")[0] for line in said.lines] == ["b", "c"]
+    assert all("not exported: " in line and ".subnet.json" in line for line in said.lines)
+
+
+def test_no_bundle_of_several_is_told(saved: Any, jobs: list[ExportJob]) -> None:
+    for job in jobs[:2]:
+        job.subnet.unlink()
+    with pytest.raises(InputError, match=r"\(2 of 2 were not exported: a, b; exported: none\)$"):
+        export_many(jobs[:2], saved.test)
+
+
+def test_many_names_are_cut_short(saved: Any, tmp_path: Path) -> None:
+    jobs = [ExportJob(tmp_path / f"{i}.subnet.json", tmp_path / "out" / str(i)) for i in range(30)]
+    with pytest.raises(InputError, match=r"exported: 0, 1, .*, 9 and 20 more; exported: none\)$"):
+        export_many(jobs, saved.test)
+
+
+def test_failure_of_a_single_subnet_is_told_once(saved: Any, jobs: list[ExportJob]) -> None:
+    jobs[0].subnet.unlink()
+    said = Said()
+    with pytest.raises(InputError, match=r"no such file or folder$"):
+        export_many(jobs[:1], saved.test, progress=said)
+    assert said.lines == []
 
 
 def test_manifests_come_in_the_order_of_the_jobs(saved: Any, jobs: list[ExportJob]) -> None:
@@ -79,6 +183,41 @@ def test_timing_waits_until_a_bundle_is_built_and_may_fail(
     with pytest.raises(DeviceError, match="the clock stopped"):
         export_many(jobs[:1], saved.test, options=options)
     assert left(tmp_path / "out") == set()
+
+
+def test_nothing_is_timed_while_others_are_built(
+    saved: Any, jobs: list[ExportJob], pool: type[Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    draft, time_files = bundle_module.draft, bundle_module.time_files
+
+    def build(*args: Any) -> Any:
+        assert pool.open
+        events.append("built")
+        return draft(*args)
+
+    def clock(*args: Any, **options: Any) -> Any:
+        assert not pool.open
+        events.append("timed")
+        return time_files(*args, **options)
+
+    monkeypatch.setattr(bundle_module, "draft", build)
+    monkeypatch.setattr(bundle_module, "time_files", clock)
+    said = Said()
+    export_many(jobs, saved.test, workers=2, progress=said)
+    assert events == ["built"] * 3 + ["timed"] * 3
+    assert said.tasks == ["build 3 subnets, 3", "export 3 subnets, 3"]
+    assert said.steps == [3, 3]
+
+
+def test_process_that_dies_does_not_cost_what_others_have_built(
+    saved: Any, jobs: list[ExportJob], pool: type[Pool], tmp_path: Path
+) -> None:
+    pool.dies = 1
+    with pytest.raises(DeviceError, match=r"b.subnet.json: a process .* exported: a, c\)$"):
+        export_many(jobs, saved.test, workers=2)
+    assert left(tmp_path / "out") == {"a", "c"}
+    Bundle.read(tmp_path / "out" / "c")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -133,6 +272,63 @@ def test_what_is_there_is_seen_before_anything_is_built(
         export_many(jobs, saved.test)
     with pytest.raises(UnknownNameError):
         export_many(jobs[:2], saved.test, options=ExportOptions(targets=("onnx", "onx")))
+
+
+WIDE = EngineSettings(batches=(8, 16, 32))
+
+
+@pytest.mark.parametrize(
+    ("absent", "options", "message"),
+    [
+        ("openvino", {"targets": ("onnx", "openvino-int8")}, "openvino is not installed"),
+        ("nncf", {"targets": ("ort-int8", "openvino-int8")}, "nncf is not installed"),
+        ("tensorrt_rtx", {"targets": ("tensorrt-rtx",)}, "tensorrt_rtx is not installed"),
+        (
+            "",
+            {"targets": ("tensorrt-rtx-fp16",), "capabilities": ("8.7",)},
+            "no engine for compute capability '8.7'; accepted: 8.0",
+        ),
+        (
+            "",
+            {"targets": ("onnx", "tensorrt-rtx"), "engine": EngineSettings(hardware="ampere+")},
+            "hardware and version compatibility need a GPU",
+        ),
+        (
+            "",
+            {"targets": ("onnx", "tensorrt-int8"), "engine": WIDE},
+            "tensorrt-int8: expected a least batch of 1, found 8: .* take batches 1,16,32, or",
+        ),
+        ("", {"targets": ("tensorrt-rtx",), "engine": WIDE}, "expected a least batch of 1"),
+    ],
+)
+def test_what_cannot_be_had_is_told_before_anything_is_built(
+    saved: Any,
+    jobs: list[ExportJob],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    absent: str,
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    def find(name: str, *, extra: str) -> Any:
+        if name == absent:
+            raise MissingDependencyError(f"{name} is not installed: 'ofa-deploy[{extra}]'")
+        return SimpleNamespace(__version__="2099.1", __name__=name, ComputeCapability=None)
+
+    def unreached(*_: Any) -> None:
+        raise AssertionError("something was built")
+
+    for module in ("openvino_library", "tensorrt"):
+        monkeypatch.setattr(f"ofa_deploy.runtimes.{module}.optional_import", find)
+    monkeypatch.setattr(bundle_module, "draft", unreached)
+    with pytest.raises((InputError, MissingDependencyError), match=message) as error:
+        export_many(jobs, saved.test, options=ExportOptions(**options))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_engines_of_a_fixed_batch_have_no_least_one() -> None:
+    get_target("tensorrt").check(ExportOptions(batch=8, engine=WIDE))
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,21 @@ def test_the_best_is_opened_unless_another_is_named(whole: Any) -> None:
     np.testing.assert_allclose(logits, other.logits(other.prepare(images)), atol=1e-4)
 
 
+def test_without_a_best_what_runs_is_opened(copy: Path) -> None:
+    """Not a recipe or a program of torch, though they stand first."""
+
+    def edit(value: dict[str, Any]) -> None:
+        names = ("tensorrt", "torch-export", "openvino-int8", "openvino", "onnx")
+        targets = {name: value["targets"][name] | {"latency": None} for name in names}
+        value.update(targets=targets, best=None)
+
+    edited(copy, edit)
+    bundle = Bundle.read(copy)
+    assert bundle.manifest.targets["openvino-int8"].status == "marked"
+    assert bundle.default == "openvino"
+    assert bundle.open().record == bundle.manifest.targets["openvino"]
+
+
 def test_target_that_is_not_in_the_bundle(whole: Any) -> None:
     with pytest.raises(UnknownNameError, match="unknown target 'tensorrt-rtx'.*of this bundle"):
         Bundle.read(whole.folder).open("tensorrt-rtx")
@@ -288,6 +303,20 @@ def test_lost_top1_is_told(whole: Any) -> None:
     assert found["onnx"].top1 is not None and found["onnx"].top1 < then
     assert found["onnx"].verdict == "differs"
     assert f"was {then:.2f} %" in found["onnx"].reasons[0]
+
+
+@pytest.mark.parametrize(("lost", "verdict"), [(1, "holds"), (2, "differs")])
+def test_one_image_is_as_good_as_none(whole: Any, lost: int, verdict: str) -> None:
+    """Of 270 it is more than what rounding may move of many."""
+    test = whole.saved.test
+    bundle = Bundle.read(whole.folder)
+    opened = bundle.open("onnx")
+    right = np.flatnonzero(opened.logits(opened.prepare(test.images)).argmax(1) == test.labels)
+    labels = test.labels.copy()
+    labels[right[:lost]] = (labels[right[:lost]] + 1) % 4
+    found = bundle.rerun(type(test)(test.images, labels, test.classes))["onnx"]
+    assert found.top1 == pytest.approx(100 * (len(right) - lost) / len(test))
+    assert found.verdict == verdict
 
 
 def test_runtime_that_is_missing_here_names_the_extra(

@@ -1,47 +1,208 @@
 """``Device``: what a network can be measured on, described by a TOML file in ``devices/``."""
 
-import os
-import platform
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ofa_deploy._files import read_toml
 from ofa_deploy._folders import shipped
-from ofa_deploy.errors import FileFormatError, UnknownNameError
+from ofa_deploy.errors import FileFormatError, InputError, UnknownNameError
+from ofa_deploy.hardware.connection import Connection
 
-__all__ = ["Device", "device_names", "load_device", "processor_name"]
+__all__ = [
+    "LEAST_PYTHON",
+    "Device",
+    "Limits",
+    "Power",
+    "Supported",
+    "Unsupported",
+    "device_names",
+    "load_device",
+]
+
+LEAST_PYTHON = (3, 8)  # what the agent on a device runs on
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=64)]
+Mode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=40)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+# It becomes a word of a command on the device: no space, sign of a shell, or leading dash.
+Interpreter = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(~?/)?[A-Za-z0-9_.][A-Za-z0-9_.+-]*(/[A-Za-z0-9_.+-]+)*$", max_length=256
+    ),
+]
 
 
-class Device(BaseModel):
+def _reachable(text: str) -> str:
+    if text:
+        try:
+            Connection.parse(text)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+    return text
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Power(_Part):
+    """Settings of a device that change its speed; they are compared, and never set.
+
+    Attributes:
+        modes: the names of its power modes, as ``nvpmodel -q`` prints them.
+        mode: the one that it must be in; empty is any, which tables then record.
+        clocks: ``fixed`` demands clocks that cannot vary, as after ``jetson_clocks``.
+    """
+
+    modes: tuple[Mode, ...] = ()
+    mode: Mode | Literal[""] = ""
+    clocks: Literal["any", "fixed"] = "any"
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if self.mode and self.mode not in self.modes:
+            known = ", ".join(self.modes) or "none"
+            raise ValueError(f"mode {self.mode!r} is not one of modes ({known})")
+        return self
+
+
+class Limits(_Part):
+    """What a device must not exceed while it is measured.
+
+    Attributes:
+        memory_mib: that networks and their runtime may take; None is no limit.
+        temperature_c: above which measuring waits, in °C; None is no limit.
+    """
+
+    memory_mib: Annotated[int, Field(gt=0, le=2**24)] | None = None
+    temperature_c: Annotated[float, Field(ge=20, le=125)] | None = None
+
+
+class Supported(_Part):
+    """A state of the device's software that is meant to work.
+
+    Attributes:
+        system: such as ``JetPack 6.1 or later``.
+        python: of the interpreter that comes with it.
+        note: what to know.
+    """
+
+    system: Text
+    python: Annotated[str, StringConstraints(pattern=r"^3\.[0-9]{1,2}$")]
+    note: str = Field("", max_length=500)
+
+    @field_validator("python")
+    @classmethod
+    def _enough(cls, python: str) -> str:
+        if tuple(map(int, python.split("."))) < LEAST_PYTHON:
+            least = ".".join(map(str, LEAST_PYTHON))
+            raise ValueError(f"{python} is older than {least}, which the agent needs")
+        return python
+
+
+class Unsupported(_Part):
+    """A state of the device's software that does not work.
+
+    Attributes:
+        system: such as ``JetPack 4``.
+        reason: why not.
+    """
+
+    system: Text
+    reason: Text
+
+
+class Device(_Part):
     """A place to run networks.
 
     Attributes:
         id: the name by which tables and constraints refer to it; the file's stem.
-        connection: ``local`` is this machine.
-        runtimes: what can be measured there.
+        kind: what it is; ``any`` where only its address is known.
+        connection: ``local`` is this machine, ``ssh://[user@]host[:port]`` another; empty where
+            the file describes a kind of machine and not one of them.
+        runtimes, precisions: what can be measured there.
+        architecture: of its processor; empty is any.
+        interpreter: Python on the device: a command's name or a path.
+        cores: to which measuring is pinned; empty is the last one.
+        cool_down_s: pause between measuring processes, in seconds.
+        power, limits: see there.
+        supported, unsupported: states of its software.
+        verified: what has been run on such hardware, and when; empty is nothing.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     schema_: Literal["device/1"] = Field(alias="schema")
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=64)
-    name: str
-    kind: Literal["cpu"]
-    connection: Literal["local"]
-    runtimes: tuple[str, ...]
-    precisions: tuple[str, ...]
+    id: Name
+    name: str = Field(min_length=1, max_length=200)
+    kind: Literal["cpu", "gpu", "jetson", "raspberry-pi", "any"]
+    connection: Annotated[str, AfterValidator(_reachable)] = ""
+    runtimes: tuple[Name, ...]
+    precisions: tuple[Name, ...]
+    architecture: Literal["", "x86_64", "aarch64"] = ""
+    interpreter: Interpreter = "python3"
+    cores: tuple[Annotated[int, Field(ge=0, le=4095)], ...] = Field((), max_length=1024)
+    cool_down_s: float = Field(0.0, ge=0, le=3600)
+    power: Power = Power()
+    limits: Limits = Limits()
+    supported: tuple[Supported, ...] = ()
+    unsupported: tuple[Unsupported, ...] = ()
+    verified: tuple[Text, ...] = ()
     note: str = ""
+
+    @field_validator("cores")
+    @classmethod
+    def _once(cls, cores: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(cores)) < len(cores):
+            raise ValueError("a core stands twice")
+        return cores
+
+    @model_validator(mode="after")
+    def _offers_something(self) -> Self:
+        if not (self.runtimes and self.precisions) and not self.refusal:
+            raise ValueError("runtimes and precisions may be empty only where all is unsupported")
+        return self
+
+    @property
+    def ssh(self) -> Connection | None:
+        """Where it is; None for this machine.
+
+        Raises:
+            InputError: if its file does not say.
+        """
+        if not self.connection:
+            raise InputError(
+                f"device {self.id} is a kind of machine, and no address is known; write "
+                f"devices/NAME.toml with extends = {self.id!r} and connection = 'ssh://user@host'"
+            )
+        return Connection.parse(self.connection)
+
+    @property
+    def refusal(self) -> str:
+        """Why nothing can be measured there; empty where something can."""
+        if self.supported:
+            return ""
+        return "; ".join(f"{state.system}: {state.reason}" for state in self.unsupported)
+
+
+def _files_in(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))} if folder.is_dir() else {}
 
 
 def _device_files() -> dict[str, Path]:
     """Device id to file; the user's ``./devices`` come before those that ship."""
-    files: dict[str, Path] = {}
-    for folder in (shipped("devices"), Path("devices")):
-        if folder.is_dir():
-            files |= {path.stem: path for path in sorted(folder.glob("*.toml"))}
-    return files
+    return _files_in(shipped("devices")) | _files_in(Path("devices"))
 
 
 def device_names() -> tuple[str, ...]:
@@ -50,34 +211,71 @@ def device_names() -> tuple[str, ...]:
 
 
 def load_device(name: str) -> Device:
-    """The device of that id.
+    """The device of that id, or at that address (``ssh://[user@]host[:port]``).
+
+    Of a device that only an address names, nothing is known: ask it before it is believed to
+    offer a runtime.
 
     Raises:
         UnknownNameError: listing the nearest ids.
+        InputError: if an address is none.
         FileFormatError: if its file does not validate.
     """
+    if "://" in name:
+        return _at(name)
     files = _device_files()
     if name not in files:
         raise UnknownNameError("device", name, files, hint="ofa-deploy devices lists them")
     path = files[name]
-    try:
-        device = Device.model_validate(read_toml(path))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise FileFormatError(f"{path}: {where}: {first['msg']}") from None
+    device = _validated(path, _extended(path))
     if device.id != name:
         raise FileFormatError(f"{path}: id {device.id!r} differs from the file's name")
     return device
 
 
-def processor_name() -> str:
-    """What this machine's processor calls itself, and how many cores it has."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            if line.lower().startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    return f"{name}, {os.cpu_count()} cores"
+def _at(address: str) -> Device:
+    where = Connection.parse(address)
+    assert where is not None  # 'local' has no ://
+    port = f"-{where.port}" if where.port else ""
+    spelled = re.sub(r"[^a-z0-9.-]+", "-", where.host.lower()).lstrip(".-") or "device"
+    return Device(
+        schema="device/1",
+        id=f"{spelled[:50]}{port}",
+        name=str(where)[:200],
+        kind="any",
+        connection=str(where),
+        runtimes=("onnxruntime", "openvino", "tensorrt"),
+        precisions=("fp32", "fp16", "int8"),
+    )
+
+
+def _extended(path: Path) -> dict[str, Any]:
+    """What a file says, over what the shipped device that it extends says."""
+    own = read_toml(path)
+    if "extends" not in own:
+        return own
+    base_name = own.pop("extends")
+    bases = _files_in(shipped("devices"))
+    if not isinstance(base_name, str) or base_name not in bases:
+        raise FileFormatError(
+            f"{path}: extends: expected a device that ships ({', '.join(bases)}), "
+            f"found {str(base_name)[:80]!r}"
+        )
+    base = read_toml(bases[base_name])
+    for part in ("extends", "connection", "verified"):  # of one machine, not of its kind
+        base.pop(part, None)
+    merged = {**base, **own}
+    for part in ("power", "limits"):
+        if isinstance(base.get(part), dict) and isinstance(own.get(part), dict):
+            merged[part] = {**base[part], **own[part]}
+    return merged
+
+
+def _validated(path: Path, found: dict[str, Any]) -> Device:
+    try:
+        return Device.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "file"
+        what = first["msg"].removeprefix("Value error, ")
+        raise FileFormatError(f"{path}: {where}: {what}") from None

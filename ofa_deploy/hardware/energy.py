@@ -1,19 +1,37 @@
-"""Energy of the processor, where Linux exposes its counters (RAPL)."""
+"""Energy of what a device does: counted by the processor (RAPL) or the GPU, or summed from power.
 
+Standard library only, and written for Python 3.8, as ``telemetry`` is.
+"""
+
+from __future__ import annotations
+
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol
 
-__all__ = ["EnergyMeter"]
+from .telemetry import Sensors
+
+__all__ = ["EnergyMeter", "PowerMeter", "energy_meter"]
 
 _ROOT = Path("/sys/class/powercap")
+_LEAST_SAMPLES = 3
+
+
+class _Counts(Protocol):
+    """A counter, in µJ; it starts again from 0 after ``wrap``."""
+
+    @property
+    def wrap(self) -> int: ...
+
+    def read(self) -> int: ...
 
 
 @dataclass(frozen=True)
 class _Counter:
-    """One package's counter, in µJ; it starts again from 0 after ``wrap``."""
+    """One package's counter."""
 
     path: Path
     wrap: int
@@ -22,15 +40,34 @@ class _Counter:
         return int(self.path.read_text())
 
 
-class EnergyMeter:
-    """Energy that all packages of the processor use, idle cores and other programs included."""
+@dataclass(frozen=True)
+class _GpuCounter:
+    """A GPU's, which NVML gives in mJ."""
 
-    def __init__(self, counters: Sequence[_Counter]) -> None:
-        self._counters = counters
+    energy_mj: Callable[[], int | None]
+    wrap: int = 1000 * 2**64 - 1
+
+    def read(self) -> int:
+        found = self.energy_mj()
+        if found is None:
+            raise OSError("the GPU no longer tells its energy")
+        return 1000 * found
+
+
+class EnergyMeter:
+    """Energy that all of a device's counters count, idle parts and other programs included.
+
+    Args:
+        counters: at least one.
+        seconds: how long to repeat a call, so that the counters' steps do not matter.
+    """
+
+    def __init__(self, counters: Sequence[_Counts], seconds: float = 0.1) -> None:
+        self._counters, self._seconds = counters, seconds
 
     @classmethod
-    def find(cls, root: Path = _ROOT) -> Self | None:
-        """The meter of this machine, or None where there is none or it may not be read."""
+    def find(cls, root: Path = _ROOT) -> EnergyMeter | None:
+        """The processor's, of this machine; None where there is none or it may not be read."""
         counters = []
         for zone in sorted(root.glob("intel-rapl:*")):
             try:
@@ -43,16 +80,87 @@ class EnergyMeter:
                 continue
         return cls(counters) if counters else None
 
-    def per_call(self, call: Callable[[], None], seconds: float = 0.1) -> float:
-        """Energy of one call in mJ, from calls for at least so long (counters tick every ms)."""
+    def per_call(self, call: Callable[[], None], seconds: float | None = None) -> float:
+        """Energy of one call in mJ, from calls for at least so long."""
         before = [counter.read() for counter in self._counters]
-        end = time.monotonic() + seconds
-        calls = 0
-        while calls == 0 or time.monotonic() < end:
-            call()
-            calls += 1
+        calls, _ = _repeat(call, self._seconds if seconds is None else seconds)
         used = sum(
-            (counter.read() - then) % (counter.wrap + 1)
-            for counter, then in zip(self._counters, before, strict=True)
+            (counter.read() - before[i]) % (counter.wrap + 1)
+            for i, counter in enumerate(self._counters)
         )
         return used / 1000 / calls
+
+
+class PowerMeter:
+    """Energy from power that is read again and again, where nothing counts energy.
+
+    Args:
+        power_mw: tells the power now, in mW; None where it does not.
+        seconds: how long to repeat a call; meters of boards answer some tens of times a second.
+        pause_s: between two readings.
+    """
+
+    def __init__(
+        self, power_mw: Callable[[], float | None], seconds: float = 1.0, pause_s: float = 0.02
+    ) -> None:
+        self._power_mw, self._seconds, self._pause_s = power_mw, seconds, pause_s
+
+    def per_call(self, call: Callable[[], None], seconds: float | None = None) -> float:
+        """Energy of one call in mJ: mean power, idle parts included, times the call's time.
+
+        Raises:
+            OSError: if the power could not be read often enough.
+        """
+        found: list[float | None] = []
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.is_set():
+                found.append(self._power_mw())
+                done.wait(self._pause_s)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            calls, took_s = _repeat(call, self._seconds if seconds is None else seconds)
+        finally:
+            done.set()
+            watcher.join()
+        powers = [mw for mw in found if mw is not None]
+        if len(powers) < _LEAST_SAMPLES:
+            raise OSError(f"power was told {len(powers)} times in {took_s:.2f} s: too seldom")
+        return sum(powers) / len(powers) * took_s / calls
+
+
+def _repeat(call: Callable[[], None], seconds: float) -> tuple[int, float]:
+    """(calls, seconds) of calls for at least so long, at least one."""
+    start = time.monotonic()
+    calls, took = 0, 0.0
+    while calls == 0 or took < seconds:
+        call()
+        calls += 1
+        took = time.monotonic() - start
+    return calls, took
+
+
+def energy_meter(
+    sensors: Sensors, *, gpu: bool = False, root: Path = _ROOT
+) -> EnergyMeter | PowerMeter | None:
+    """The best meter that this machine has.
+
+    Args:
+        sensors: open while the meter is used.
+        gpu: whether an NVIDIA GPU does the work, rather than the processor.
+        root: where RAPL's counters are.
+
+    Returns:
+        A GPU's counter, or its power where it has none; RAPL; or the rails of a board. None where
+        nothing tells.
+    """
+    if gpu:
+        if sensors.gpu_energy_mj() is not None:
+            return EnergyMeter([_GpuCounter(sensors.gpu_energy_mj)], seconds=2.0)
+        return PowerMeter(sensors.gpu_power_mw, 2.0) if sensors.gpu_power_mw() is not None else None
+    if (meter := EnergyMeter.find(root)) is not None:
+        return meter
+    return PowerMeter(sensors.board_power_mw) if sensors.board_power_mw() is not None else None

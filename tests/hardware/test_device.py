@@ -1,14 +1,12 @@
-"""Devices: where their files are looked for, and what is refused; and the load meter."""
+"""Devices: where their files are looked for, what they may say, and what is refused."""
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from ofa_deploy.errors import FileFormatError, UnknownNameError
-from ofa_deploy.hardware import LoadMeter, device_names, load_device, processor_name
-from ofa_deploy.hardware import telemetry as telemetry_module
+from ofa_deploy.errors import FileFormatError, InputError, UnknownNameError
+from ofa_deploy.hardware import Connection, device_names, load_device, processor_name
 
 TEXT = """\
 schema = "device/1"
@@ -65,7 +63,9 @@ def test_unknown_device_names_the_nearest(folder: Path, asked: str, meant: str) 
 
 def test_unknown_device_unlike_any_lists_all(folder: Path) -> None:
     (folder / "board.toml").write_text(TEXT)
-    with pytest.raises(UnknownNameError, match="known: amd-epyc-2core, board, local"):
+    with pytest.raises(
+        UnknownNameError, match="known: amd-epyc-2core, board, cpu-arm, cpu-x86, .*, local, "
+    ):
         load_device("zzzzzz")
 
 
@@ -86,6 +86,29 @@ def test_device_is_a_name_and_no_path(folder: Path, name: str) -> None:
         (TEXT.replace("device/1", "device/2"), "schema: "),
         (TEXT.replace('"cpu"', '"abacus"'), "kind: "),
         (TEXT + "speed = 3\n", "speed: "),
+        (TEXT + "power.speed = 3\n", "power.speed: "),
+        (
+            TEXT.replace('"local"', '"ssh://-oProxyCommand=x"'),
+            "connection: expected 'local' or ssh://",
+        ),
+        (TEXT.replace('"local"', '"telnet://board"'), "connection: expected 'local' or ssh://"),
+        (TEXT.replace('["onnxruntime"]', '["onnx runtime"]'), "runtimes.0: "),
+        (TEXT.replace('["fp32"]', "[]"), "file: runtimes and precisions may be empty only"),
+        (TEXT + 'architecture = "z80"\n', "architecture: "),
+        (TEXT + "cores = [0, 1, 0]\n", "cores: a core stands twice"),
+        (TEXT + "cores = [-1]\n", "cores.0: "),
+        (TEXT + "cool_down_s = -1\n", "cool_down_s: "),
+        (TEXT + "cool_down_s = nan\n", "cool_down_s: "),
+        (TEXT + "limits.temperature_c = 900\n", "limits.temperature_c: "),
+        (TEXT + "limits.memory_mib = 0\n", "limits.memory_mib: "),
+        (TEXT + 'power.mode = "15W"\n', "power: mode '15W' is not one of modes (none)"),
+        (TEXT + 'power.modes = ["; reboot"]\n', "power.modes.0: "),
+        (TEXT + 'power.clocks = "cmd"\n', "power.clocks: "),
+        (
+            TEXT + '[[supported]]\nsystem = "old"\npython = "3.6"\n',
+            "supported.0.python: 3.6 is older than 3.8, which the agent needs",
+        ),
+        (TEXT + '[[unsupported]]\nsystem = "old"\n', "unsupported.0.reason: "),
         ("", "schema: "),
     ],
 )
@@ -108,50 +131,184 @@ def test_processor_has_a_name_and_cores() -> None:
     assert re.fullmatch(r"\S.*, \d+ cores", processor_name())
 
 
-# -- load -----------------------------------------------------------------------------------
+# -- all that a file may say -----------------------------------------------------------------
+
+WHOLE = """\
+schema = "device/1"
+id = "board"
+name = "A board"
+kind = "jetson"
+connection = "ssh://me@board.local:2222"
+runtimes = ["tensorrt", "onnxruntime"]
+precisions = ["fp32", "fp16"]
+architecture = "aarch64"
+interpreter = "~/venv/bin/python3.10"
+cores = [4, 5]
+cool_down_s = 7.5
+verified = ["2026-11: three tables"]
+[power]
+modes = ["15W", "MAXN_SUPER"]
+mode = "15W"
+clocks = "fixed"
+[limits]
+memory_mib = 4096
+temperature_c = 80
+[[supported]]
+system = "JetPack 6.1"
+python = "3.10"
+[[unsupported]]
+system = "JetPack 4"
+reason = "Python 3.6"
+"""
 
 
-def machine(
-    monkeypatch: pytest.MonkeyPatch, readings: list[tuple[float, float, float]]
-) -> LoadMeter:
-    """A meter on a machine whose (busy, idle, own) seconds since boot are given."""
-    at = iter(readings)
-    now = [next(at)]
+def test_everything_that_a_file_says_is_kept(folder: Path) -> None:
+    (folder / "board.toml").write_text(WHOLE)
+    device = load_device("board")
+    assert device.ssh == Connection(host="board.local", user="me", port=2222)
+    assert device.interpreter == "~/venv/bin/python3.10"
+    assert device.cores == (4, 5)
+    assert device.cool_down_s == 7.5
+    assert (device.power.mode, device.power.clocks) == ("15W", "fixed")
+    assert (device.limits.memory_mib, device.limits.temperature_c) == (4096, 80.0)
+    assert device.supported[0].python == "3.10"
+    assert device.verified == ("2026-11: three tables",)
+    assert device.refusal == ""
 
-    class Times(tuple[float, ...]):
-        idle = property(lambda self: self[1])
-        iowait = 0.0
 
-    def cpu_times() -> Times:
-        busy, idle, _ = now[0]
-        return Times((busy, idle))
-
-    def own_times() -> SimpleNamespace:
-        own = now[0][2]
-        now[0] = next(at, now[0])
-        return SimpleNamespace(user=own, system=0.0, children_user=0.0, children_system=0.0)
-
-    monkeypatch.setattr(telemetry_module, "psutil", SimpleNamespace(cpu_times=cpu_times))
-    monkeypatch.setattr(telemetry_module, "os", SimpleNamespace(times=own_times))
-    return LoadMeter()
+def test_what_a_file_leaves_out_demands_nothing(folder: Path) -> None:
+    (folder / "board.toml").write_text(TEXT)
+    device = load_device("board")
+    assert device.ssh is None
+    assert (device.architecture, device.interpreter, device.cores) == ("", "python3", ())
+    assert (device.power.mode, device.power.clocks, device.limits.temperature_c) == (
+        "",
+        "any",
+        None,
+    )
+    assert device.refusal == ""
 
 
 @pytest.mark.parametrize(
-    ("end", "share"),
+    "word",
     [
-        ((110.0, 110.0, 10.0), 0.0),  # all that was done was done here
-        ((110.0, 110.0, 5.0), 0.25),
-        ((120.0, 100.0, 0.0), 1.0),
-        ((105.0, 115.0, 10.0), 0.0),  # clocks of different grain: never below 0
-        ((100.0, 100.0, 0.0), 0.0),  # no time has passed
+        "-c",
+        "python3 -c",
+        "python3;reboot",
+        "$(reboot)",
+        "`x`",
+        "a\\nb",
+        "",
+        "~root/python",
+        "x/",
+        "é",
     ],
 )
-def test_load_meter_counts_only_others(
-    monkeypatch: pytest.MonkeyPatch, end: tuple[float, float, float], share: float
-) -> None:
-    meter = machine(monkeypatch, [(100.0, 100.0, 0.0), end])
-    assert meter.others() == pytest.approx(share)
+def test_interpreter_is_one_harmless_word(folder: Path, word: str) -> None:
+    text = TEXT + f'interpreter = "{word}"\n'
+    (folder / "board.toml").write_text(text)
+    with pytest.raises(FileFormatError, match="interpreter: "):
+        load_device("board")
 
 
-def test_load_meter_on_this_machine() -> None:
-    assert 0 <= LoadMeter().others() <= 1
+@pytest.mark.parametrize(
+    "word", ["python3.10", "/usr/bin/python3", "venv/bin/python", "~/.v/bin/py"]
+)
+def test_interpreter_may_be_a_name_or_a_path(folder: Path, word: str) -> None:
+    (folder / "board.toml").write_text(TEXT + f'interpreter = "{word}"\n')
+    assert load_device("board").interpreter == word
+
+
+def test_device_without_a_supported_state_is_refused_with_the_reasons(folder: Path) -> None:
+    bad = TEXT.replace('["onnxruntime"]', "[]").replace('["fp32"]', "[]")
+    (folder / "board.toml").write_text(
+        bad + '[[unsupported]]\nsystem = "JetPack 4"\nreason = "Python 3.6"\n'
+    )
+    assert load_device("board").refusal == "JetPack 4: Python 3.6"
+
+
+def test_kind_of_machine_has_no_address(folder: Path) -> None:
+    (folder / "board.toml").write_text(TEXT.replace('connection = "local"\n', ""))
+    with pytest.raises(InputError, match="device board is a kind of machine.*extends = 'board'"):
+        _ = load_device("board").ssh
+
+
+# -- devices of one's own, of a kind that ships ----------------------------------------------
+
+MINE = """\
+schema = "device/1"
+id = "mine"
+extends = "jetson-orin-nano"
+connection = "ssh://me@orin"
+power.mode = "15W"
+limits.memory_mib = 1000
+"""
+
+
+def test_own_device_extends_one_that_ships(folder: Path) -> None:
+    (folder / "mine.toml").write_text(MINE)
+    kind, mine = load_device("jetson-orin-nano"), load_device("mine")
+    assert mine.id == "mine"
+    assert mine.connection == "ssh://me@orin"
+    assert mine.runtimes == kind.runtimes
+    assert mine.power.mode == "15W"
+    assert mine.power.modes == kind.power.modes
+    assert mine.limits.memory_mib == 1000
+    assert mine.limits.temperature_c == kind.limits.temperature_c
+
+
+def test_what_was_run_on_another_machine_is_not_inherited(folder: Path) -> None:
+    (folder / "mine.toml").write_text('schema = "device/1"\nid = "mine"\nextends = "local"\n')
+    (folder / "x.toml").write_text('schema = "device/1"\nid = "x"\nextends = "cpu-x86"\n')
+    assert load_device("mine").connection == ""
+    assert load_device("cpu-x86").verified
+    assert load_device("x").verified == ()
+
+
+def test_own_file_of_a_shipped_name_extends_the_shipped_one(folder: Path) -> None:
+    (folder / "local.toml").write_text(
+        'schema = "device/1"\nid = "local"\nextends = "local"\nconnection = "local"\ncores = [1]\n'
+    )
+    assert load_device("local").cores == (1,)
+    assert load_device("local").ssh is None
+
+
+@pytest.mark.parametrize("base", ['"mine"', '"../devices/local"', "3", "[1]"])
+def test_only_what_ships_can_be_extended(folder: Path, base: str) -> None:
+    (folder / "mine.toml").write_text(MINE.replace('"jetson-orin-nano"', base))
+    with pytest.raises(FileFormatError, match="mine.toml: extends: expected a device that ships"):
+        load_device("mine")
+
+
+@pytest.mark.parametrize("line", ["power = 3", "limits = []", "power.speed = 1", "runtimes = 1"])
+def test_bad_extension_is_refused(folder: Path, line: str) -> None:
+    text = MINE.replace('power.mode = "15W"\nlimits.memory_mib = 1000', line)
+    (folder / "mine.toml").write_text(text)
+    with pytest.raises(FileFormatError, match="mine.toml: (power|limits|runtimes)"):
+        load_device("mine")
+
+
+# -- devices that only an address names -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "id_"),
+    [
+        ("ssh://me@Orin.local", "orin.local"),
+        ("ssh://pi_4:2222", "pi-4-2222"),
+        ("ssh://[fe80::1]", "fe80-1"),
+        ("ssh://_x", "x"),
+        ("ssh://" + "a" * 200 + ":65535", "a" * 50 + "-65535"),
+    ],
+)
+def test_address_alone_names_a_device(address: str, id_: str) -> None:
+    device = load_device(address)
+    assert device.id == id_
+    assert device.connection == address
+    assert device.kind == "any"
+
+
+@pytest.mark.parametrize("address", ["://", "ssh://", "ssh://-x", "http://x", "ssh://a b"])
+def test_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(InputError, match="expected 'local' or ssh://"):
+        load_device(address)

@@ -1,10 +1,13 @@
-"""Energy counters, in files of the form in which Linux shows them."""
+"""Energy counters, in files of the form in which Linux shows them, and energy from power."""
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from ofa_deploy.hardware.energy import EnergyMeter
+from ofa_deploy.hardware import Sensors
+from ofa_deploy.hardware.energy import EnergyMeter, PowerMeter, energy_meter
 
 
 def zone(root: Path, number: str, name: str, energy: str, wrap: str = "999999") -> Path:
@@ -52,3 +55,60 @@ def test_without_a_whole_counter_there_is_no_meter(tmp_path: Path, damage: str) 
 
 def test_machine_without_counters(tmp_path: Path) -> None:
     assert EnergyMeter.find(tmp_path / "none") is None
+
+
+# -- from power ------------------------------------------------------------------------------
+
+
+def test_energy_from_power_is_mean_power_times_time() -> None:
+    powers = iter([1000.0, None, 3000.0, *[2000.0] * 1000])
+    calls = [0]
+
+    def call() -> None:
+        calls[0] += 1
+
+    start = time.monotonic()
+    mj = PowerMeter(lambda: next(powers), pause_s=0.001).per_call(call, seconds=0.05)
+    took_s = time.monotonic() - start
+    assert 0.05 * 2000 * 0.9 <= mj * calls[0] <= took_s * 2000 * 1.1
+
+
+def test_power_that_is_told_too_seldom_is_refused() -> None:
+    meter = PowerMeter(lambda: None, pause_s=0.001)
+    with pytest.raises(OSError, match="power was told 0 times in .* s: too seldom"):
+        meter.per_call(lambda: None, seconds=0.01)
+    with pytest.raises(OSError, match="power was told [12] times"):
+        PowerMeter(lambda: 1000.0, pause_s=10).per_call(lambda: None, seconds=0)
+
+
+def test_the_watcher_ends_when_the_call_fails() -> None:
+    def call() -> None:
+        raise RuntimeError("no")
+
+    before = threading.active_count()
+    with pytest.raises(RuntimeError):
+        PowerMeter(lambda: 1.0).per_call(call)
+    assert threading.active_count() == before
+
+
+def rails(root: Path) -> None:
+    chip = root / "sys/class/hwmon/hwmon1"
+    chip.mkdir(parents=True)
+    for name, text in (("name", "ina3221"), ("in1_label", "VDD_IN"), ("in1_input", 5000)):
+        (chip / name).write_text(str(text))
+    (chip / "curr1_input").write_text("1000")
+
+
+def test_counters_go_before_rails(tmp_path: Path) -> None:
+    rails(tmp_path)
+    with Sensors.find(tmp_path, folders=()) as sensors:
+        assert sensors.board_power_mw() == 5000
+        assert isinstance(energy_meter(sensors, root=tmp_path), PowerMeter)
+        zone(tmp_path, "0", "package-0", "1")
+        assert isinstance(energy_meter(sensors, root=tmp_path), EnergyMeter)
+        assert energy_meter(sensors, gpu=True, root=tmp_path) is None
+
+
+def test_machine_that_tells_no_energy(tmp_path: Path) -> None:
+    with Sensors.find(tmp_path, folders=()) as sensors:
+        assert energy_meter(sensors, root=tmp_path) is None

@@ -1,0 +1,87 @@
+"""How telemetry reaches the system: small files, and fixed commands in known folders."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["FOLDERS", "command_path", "output_of", "read_int", "read_text"]
+
+# Not PATH: a shell over ssh often lacks the sbin folders, and nobody else's is wanted.
+FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/opt/vc/bin")
+_LIMIT = 65_536
+
+
+def read_text(path: Path, limit: int = _LIMIT) -> str | None:
+    """The start of a small file, stripped; None where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit).decode("utf-8", "replace").strip("\0 \t\r\n")
+    except OSError:
+        return None
+
+
+def read_int(path: Path) -> int | None:
+    """The decimal number that a file of ``/sys`` holds; None where it holds none."""
+    text = read_text(path, 64)
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return None
+
+
+def command_path(name: str, folders: Sequence[str] = FOLDERS) -> str | None:
+    """Where a command is, in the system's own folders; None where it is not."""
+    return shutil.which(name, path=os.pathsep.join(folders))
+
+
+def output_of(
+    command: Sequence[str], *, timeout_s: float = 5.0, one_line: bool = False, limit: int = _LIMIT
+) -> str | None:
+    """What a command prints: at most ``limit`` bytes, within ``timeout_s``.
+
+    Args:
+        command: program and arguments; no shell reads them.
+        one_line: take the first line and end the command, which would go on.
+
+    Returns:
+        The text; None if the command fails, is too slow or says nothing.
+    """
+    try:
+        process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:
+        return None
+    assert process.stdout is not None
+    timer = threading.Timer(timeout_s, _end, [process])
+    timer.start()
+    try:
+        data = process.stdout.readline(limit) if one_line else process.stdout.read(limit)
+        if one_line or len(data) == limit:
+            _end(process)
+        failed = process.wait() != 0 and not one_line
+        slow = not timer.is_alive()
+    finally:
+        timer.cancel()
+        _end(process)
+        process.wait()
+        process.stdout.close()
+    return None if failed or slow else data.decode("utf-8", "replace").strip() or None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a command, with whatever it started, unless it has ended."""
+    if process.returncode is None:
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,108 @@
+"""``Sensors``: everything that the machine this runs on can tell of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ._system import FOLDERS
+from .jetson import JetsonSource
+from .linux import LinuxSource
+from .nvml import NvmlSource
+from .raspberry import RaspberrySource
+from .reading import Telemetry
+
+__all__ = ["Sensors", "Source"]
+
+
+class Source(Protocol):
+    """Something that can be asked."""
+
+    @property
+    def name(self) -> str:
+        """Such as ``nvml``."""
+
+    def read(self) -> Telemetry:
+        """Everything that it tells."""
+
+    def throttled(self) -> tuple[str, ...]:
+        """Only why clocks are held down, or were since it was last asked: quickly told."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
+class Sensors:
+    """The sources of this machine, as one.
+
+    A source remembers what it counted, so that throttling between two readings is seen.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = tuple(sources)
+
+    @classmethod
+    def find(
+        cls, root: Path = Path("/"), *, gpu: int | None = None, folders: tuple[str, ...] = FOLDERS
+    ) -> Sensors:
+        """All that this machine has; none at all is possible, as in a virtual machine.
+
+        Args:
+            root: where ``sys``, ``proc`` and ``etc`` are.
+            gpu: which NVIDIA GPU, as NVML counts them; None is none. One that takes no part must
+                not be asked: it may be held down while the processor is not.
+            folders: where commands of the system are looked for.
+        """
+        found: list[Source | None] = [
+            LinuxSource.find(root),
+            JetsonSource.find(root, folders),
+            RaspberrySource.find(folders),
+            None if gpu is None else NvmlSource.find(gpu),
+        ]
+        return cls([source for source in found if source is not None])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Who can be asked, such as ``("linux", "tegrastats")``."""
+        return tuple(source.name for source in self._sources)
+
+    def read(self) -> Telemetry:
+        """One reading of everything; about 0.2 s on a Jetson, milliseconds elsewhere."""
+        return Telemetry.merged(source.read() for source in self._sources)
+
+    def throttled(self) -> tuple[str, ...]:
+        """Why clocks are held down, or were since this or ``read`` was last called.
+
+        Quick enough for the end of every measured window.
+        """
+        reasons = (reason for source in self._sources for reason in source.throttled())
+        return tuple(dict.fromkeys(reasons))
+
+    def gpu_energy_mj(self) -> int | None:
+        """What the NVIDIA GPU has used since its driver was loaded, in mJ."""
+        return next((s.energy_mj() for s in self._sources if isinstance(s, NvmlSource)), None)
+
+    def gpu_power_mw(self) -> float | None:
+        """What the NVIDIA GPU draws, in mW."""
+        return next((s.power_mw() for s in self._sources if isinstance(s, NvmlSource)), None)
+
+    def board_power_mw(self) -> float | None:
+        """What the rails of a Jetson or Raspberry Pi carry, in mW; quickly read."""
+        for source in self._sources:
+            if isinstance(source, (LinuxSource, RaspberrySource)):
+                total = source.power().total_power_mw
+                if total is not None:
+                    return total
+        return None
+
+    def close(self) -> None:
+        """Let go of all sources."""
+        for source in self._sources:
+            source.close()
+
+    def __enter__(self) -> Sensors:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

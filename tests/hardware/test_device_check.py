@@ -1,0 +1,105 @@
+"""What is held against a machine that differs from its device file."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ofa_deploy.hardware import Device, Identity, Telemetry, check_device, load_device
+
+ORIN = Identity(
+    kind="jetson",
+    architecture="aarch64",
+    processor="NVIDIA Jetson Orin Nano Developer Kit, 6 cores",
+    cores=6,
+    memory_mib=7620,
+    system="Ubuntu 22.04.5 LTS, L4T 36.4.3",
+    python="3.10.12",
+)
+STATE = {"power_mode": "15W", "jetson_clocks": "on", "clocks": "fixed"}
+GOOD = Telemetry(temperatures_c={"tj": 48.2}, state=STATE)
+
+
+def device(**changes: Any) -> Device:
+    kind = load_device("jetson-orin-nano").model_dump(by_alias=True)
+    return Device.model_validate(kind | changes)
+
+
+def test_nothing_is_held_against_a_good_one() -> None:
+    limits = {"memory_mib": 7000, "temperature_c": 85}
+    power = {"modes": ["15W"], "mode": "15W", "clocks": "fixed"}
+    assert check_device(device(cores=[5], limits=limits, power=power), ORIN, GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "identity", "telemetry", "error", "what"),
+    [
+        (
+            {"kind": "raspberry-pi"},
+            {},
+            GOOD,
+            True,
+            "expected a device of kind raspberry-pi, found jets",
+        ),
+        ({}, {"kind": "cpu"}, GOOD, True, "expected a device of kind jetson, found cpu"),
+        ({}, {"architecture": "x86_64"}, GOOD, True, "processor of aarch64, found x86_64"),
+        ({}, {"python": "3.6.9"}, GOOD, True, "expected Python 3.8 or later, found 3.6.9"),
+        ({"cores": [2, 6]}, {}, GOOD, True, "there is no core 6: it has 6"),
+        ({"limits": {"memory_mib": 9000}}, {}, GOOD, False, "allows 9000 MiB, but it has 7620"),
+        (
+            {"power": {"modes": ["15W", "7W"], "mode": "7W"}},
+            {},
+            GOOD,
+            True,
+            "expected power mode 7W, found 15W; set it there with: sudo nvpmodel",
+        ),
+        ({"power": {"modes": ["7W"]}}, {}, GOOD, False, "power mode 15W does not stand in"),
+        (
+            {},
+            {},
+            Telemetry(state={**STATE, "clocks": "free"}),
+            True,
+            "expected fixed clocks, found free; fix them there with: sudo jetson_clocks",
+        ),
+        (
+            {},
+            {},
+            Telemetry(temperatures_c={"tj": 91.5}, state=STATE),
+            False,
+            "91.5 °C, above the limit of 85",
+        ),
+        (
+            {},
+            {},
+            Telemetry(throttled=("over-current",), state=STATE),
+            False,
+            "its clocks are held down: over-current",
+        ),
+    ],
+)
+def test_what_differs_is_named(
+    changes: dict[str, Any], identity: dict[str, Any], telemetry: Telemetry, error: bool, what: str
+) -> None:
+    (found,) = check_device(device(**changes), replace(ORIN, **identity), telemetry)
+    assert found.error is error
+    assert what in found.what
+    assert "\n" not in found.what
+
+
+def test_unsupported_device_is_an_error() -> None:
+    nano = replace(ORIN, python="3.8.0")
+    found = check_device(load_device("jetson-nano"), nano, Telemetry())
+    assert [item.error for item in found] == [True]
+    assert "Python 3.6" in found[0].what
+
+
+def test_every_machine_has_a_processor() -> None:
+    assert check_device(load_device("cpu-arm"), ORIN, Telemetry()) == []
+    assert check_device(load_device("ssh://orin"), ORIN, Telemetry()) == []
+
+
+def test_mode_that_is_not_told_is_not_the_right_one() -> None:
+    wanted = device(power={"modes": ["15W"], "mode": "15W"})
+    (found,) = check_device(wanted, ORIN, Telemetry())
+    assert found.error
+    assert "found none told" in found.what

@@ -26,6 +26,7 @@ from ofa_deploy.pareto import Candidate
 from ofa_deploy.predict import load_accuracy_model
 from ofa_deploy.profiling import REFERENCE, measure, network_subject, reference_arch
 from ofa_deploy.search import models_of, parse_constraint
+from ofa_deploy.space import SearchSpace
 from ofa_deploy.train import Evaluator
 
 BUDGETS = 10
@@ -67,22 +68,22 @@ def main() -> None:
             f"{len(verified.examined)} measured in {time.perf_counter() - started:.0f} s"
             f"{'' if verified.stands else ', rounds over'}",
         )
-    _again(figures, table, evaluator, found, budgets)
+    _again(figures, table, models.whole(table), evaluator, found, budgets)
     figures.save(given.csv)
 
 
 def _again(
     figures: Figures,
     table: LatencyTable,
+    space: SearchSpace,
     evaluator: Evaluator,
     found: list[Candidate],
     budgets: list[float],
 ) -> None:
     """All answers once more, in one separate run without a journal."""
     assert table.reference is not None
-    space = evaluator.record.search_space
     conditions = table.conditions
-    examiner = DeviceExaminer(evaluator, conditions, table.reference.ms, PROTOCOL)
+    examiner = DeviceExaminer(evaluator, conditions, table.reference.ms, PROTOCOL, space=space)
     taken = measure(
         {str(i): examiner.shipped.subject(c.arch) for i, c in enumerate(found)},
         network_subject(space, reference_arch(space), batch=conditions.batch),

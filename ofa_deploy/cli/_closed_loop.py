@@ -7,7 +7,8 @@ from pathlib import Path
 from ofa_deploy._progress import Progress
 from ofa_deploy.cli.tables_check import profile_anew
 from ofa_deploy.errors import MismatchError, NoisyDeviceError
-from ofa_deploy.export import DeviceExaminer, export_target
+from ofa_deploy.export import export_target
+from ofa_deploy.export.examiner import DeviceExaminer, measurable
 from ofa_deploy.hardware import LatencyTable
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.predict import AccuracyModel, LatencyModel, latency_model, refit_accuracy
@@ -20,6 +21,7 @@ from ofa_deploy.search import (
     Verified,
     search_verified,
 )
+from ofa_deploy.search.constraints import split_metric
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import save_subnet
 from ofa_deploy.train import Evaluator
@@ -95,6 +97,8 @@ def prove(
         PROTOCOL,
         evaluator.run / "measurements",
         progress,
+        models.whole(table),
+        measurable(table),
     )
     found = search_verified(
         models.space,
@@ -120,12 +124,22 @@ def keep(evaluator: Evaluator, best: Candidate, name: str) -> Path:
 
 
 def _learner(models: Models, table: LatencyTable) -> Learner:
-    """Both models, fitted anew with what was measured of candidates."""
+    """All models but that of energy, fitted anew with what was measured of candidates."""
 
-    def learn(examined: Sequence[Candidate]) -> tuple[AccuracyModel, LatencyModel]:
+    def learn(
+        examined: Sequence[Candidate],
+    ) -> tuple[AccuracyModel, LatencyModel, dict[str, LatencyModel]]:
         archs = [c.arch for c in examined]
+
+        def timed(metric: str) -> LatencyModel:
+            also = (archs, [c.measured[metric] for c in examined])
+            return latency_model(models.space, table, split_metric(metric)[2], also=also)
+
         accuracy = refit_accuracy(models.accuracy, archs, [c.measured["top1"] for c in examined])
-        measured_ms = [c.measured["latency"] for c in examined]
-        return accuracy, latency_model(models.space, table, also=(archs, measured_ms))
+        others = {
+            name: timed(name) if split_metric(name)[0] == "latency" else model
+            for name, model in models.metrics.items()
+        }
+        return accuracy, timed("latency"), others
 
     return learn

@@ -4,6 +4,7 @@ import csv
 import functools
 import io
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ __all__ = [
     "guarded",
     "next_steps",
     "progress",
+    "quoted",
+    "resumable",
     "say",
     "say_top1",
     "show_table",
@@ -49,7 +52,15 @@ class OutputFormat(StrEnum):
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
     """Turn errors raised on purpose into one line on stderr and the exit code of their kind."""
+    return _guarded(command, "interrupted")
 
+
+def resumable(command: Callable[P, None]) -> Callable[P, None]:
+    """``guarded``, of a command that keeps finished work in a journal or a checkpoint."""
+    return _guarded(command, "interrupted; run the same command again: finished work is kept")
+
+
+def _guarded(command: Callable[P, None], interrupted: str) -> Callable[P, None]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
@@ -67,7 +78,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             _say_error("the GPU has too little memory; lower --batch, or free what others hold")
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            _stderr.print("interrupted; run the same command again: finished work is kept")
+            _stderr.print(interrupted)
             raise typer.Exit(_INTERRUPTED) from None
 
     return run
@@ -153,6 +164,11 @@ def say_top1(top1: Mapping[str, float], *, quiet: bool) -> None:
     """How good a trained supernet's smallest and largest subnet are, in percent."""
     small, large = top1["smallest"], top1["largest"]
     say(f"validation top-1: smallest {small:.1f} %, largest {large:.1f} %", quiet=quiet)
+
+
+def quoted(what: object) -> str:
+    """A path or a name as a shell takes it, for commands that people copy."""
+    return shlex.quote(str(what))
 
 
 def next_steps(*commands: str, quiet: bool) -> None:

@@ -1,6 +1,7 @@
 """One call of ``ofa-deploy search``: what is asked, found, proven, shown and written."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -9,10 +10,19 @@ from ofa_deploy.cli._output import (
     emit,
     next_steps,
     progress,
+    quoted,
     say,
     show_table,
     wrote,
 )
+from ofa_deploy.cli._search_terms import (
+    constraints_on,
+    form_of,
+    goals_on,
+    in_a_name,
+    renamed,
+)
+from ofa_deploy.errors import InfeasibleError, InputError
 
 if TYPE_CHECKING:
     from ofa_deploy.hardware import LatencyTable
@@ -26,6 +36,15 @@ if TYPE_CHECKING:
 __all__ = ["SearchJob"]
 
 Kind = Literal["predicted", "measured"]
+
+
+@dataclass(frozen=True)
+class _Proof:
+    """What the closed loop gave in one form of the networks, and the files of its fronts."""
+
+    found: "Verified"
+    predicted: Path
+    measured: Path
 
 
 class SearchJob:
@@ -48,12 +67,13 @@ class SearchJob:
         self.certified = False
 
     def read(self, paths: Sequence[Path]) -> "list[LatencyTable]":
-        """The tables, and constraints in their terms."""
+        """The tables, and constraints and objectives in their terms."""
         from ofa_deploy.hardware import find_table
-        from ofa_deploy.search import on_tables
+        from ofa_deploy.search import metric_on_tables, on_tables
 
         tables = [find_table(str(path)) for path in paths]
         self.asked = on_tables(self.asked, tables)
+        self.objectives = renamed(self.objectives, lambda name: metric_on_tables(name, tables))
         return tables
 
     def models(self, accuracy: "AccuracyModel", tables: "Sequence[LatencyTable]") -> "Models":
@@ -90,16 +110,18 @@ class SearchJob:
 
         from ofa_deploy._files import exclusive
 
-        asked = self.asked
+        asked, objectives = self.asked, self.objectives
         forms = len({table.conditions.device for _, table in known}) < len(known)
         groups = [[each] for each in known] if per_device or forms else [list(known)]
         for group in groups:
             tables = [table for _, table in group]
             device = tables[0].conditions.device if per_device and len(known) > 1 else ""
-            self.asked = _on(asked, device)
+            self.asked = constraints_on(asked, device)
+            self.objectives = goals_on(objectives, device)
             models = self.models(_one_accuracy(group), tables)
             front = self.front(models, self.asked)
-            stem = "-".join(filter(None, [self.name, device, _form(tables[0]) if forms else ""]))
+            parts = [device, form_of(tables[0]) if forms else ""]
+            stem = "-".join([self.name, *(in_a_name(part) for part in parts if part)])
             with exclusive(lock) if lock else nullcontext():
                 path = self.save("predicted", front, models, tables, label, folder / stem)
             _show(front, self.output)
@@ -130,31 +152,29 @@ class SearchJob:
         from ofa_deploy._files import exclusive
         from ofa_deploy.cli._closed_loop import check_here, keep
         from ofa_deploy.cli._workspace import load_evaluator
-        from ofa_deploy.errors import InfeasibleError
-        from ofa_deploy.search import best_of
+        from ofa_deploy.export.examiner import measurable
+        from ofa_deploy.search import best_of, check_provable
 
         for _, table in known:
             check_here(table, mend="profile anew, or search with --no-verify")
-        found: list[Verified] = []
-        written: list[Path] = []
-        failed: InfeasibleError | None = None
+            check_provable(self.asked, measurable(table))
+        proofs: list[_Proof] = []
+        failed: dict[str, InfeasibleError] = {}
         with exclusive(run):
             evaluator = load_evaluator(run, progress(self.quiet), data=data)
             for accuracy, table in known:
-                form = f"-{_form(table)}" if len(known) > 1 else ""
+                form = f"-{in_a_name(form_of(table))}" if len(known) > 1 else ""
                 try:
-                    one = self._prove_one(accuracy, table, evaluator, form, written)
+                    proofs.append(self._prove_one(accuracy, table, evaluator, form))
                 except InfeasibleError as error:
-                    failed = error
-                    say(f"{_form(table)}: {error}", quiet=self.quiet or len(known) == 1)
-                else:
-                    found.append(one)
-            if not found:
-                assert failed is not None
-                raise failed
-            best = best_of(found)
+                    failed[form_of(table)] = error
+            if not proofs:
+                raise _none_fits(failed)
+            for name, why in failed.items():
+                say(f"{name}: {why}", quiet=self.quiet)
+            best = best_of([each.found for each in proofs])
             subnet = keep(evaluator, best, self.name)
-        self._tell(found, best, [*written, subnet])
+        self._tell(proofs, best, subnet)
 
     def _prove_one(
         self,
@@ -162,9 +182,8 @@ class SearchJob:
         table: "LatencyTable",
         evaluator: "Evaluator",
         form: str,
-        written: list[Path],
-    ) -> "Verified":
-        """In one runtime and precision; adds the files of its fronts."""
+    ) -> _Proof:
+        """In one runtime and precision; writes its fronts."""
         from ofa_deploy.cli._closed_loop import as_of_now, prove
         from ofa_deploy.pareto import ParetoFront
 
@@ -178,29 +197,28 @@ class SearchJob:
         say(_error_of_picked(found), quiet=self.quiet)
         run = evaluator.run
         stem = run / "fronts" / f"{self.name}{form}"
-        written.append(self.save("predicted", front, models, [now], run.name, stem))
-        measured = ParetoFront.of(found.examined)
+        predicted = self.save("predicted", front, models, [now], run.name, stem)
+        proven = ParetoFront.of(found.examined)
         also = stem.with_name(f"{stem.name}-measured")
-        written.append(self.save("measured", measured, models, [now], run.name, also))
-        return found
+        measured = self.save("measured", proven, models, [now], run.name, also)
+        return _Proof(found, predicted, measured)
 
-    def _tell(
-        self, found: "Sequence[Verified]", best: "Candidate", written: Sequence[Path]
-    ) -> None:
+    def _tell(self, proofs: Sequence[_Proof], best: "Candidate", subnet: Path) -> None:
         from ofa_deploy.pareto import ParetoFront
 
-        _show(ParetoFront(tuple(each.best for each in found)), self.output)
-        if len(found) > 1:
+        _show(ParetoFront(tuple(each.found.best for each in proofs)), self.output)
+        if len(proofs) > 1:
             form = best.target or "onnx"
             say(f"the most accurate that fits: {best.arch} as {form}", quiet=self.quiet)
-        for path in written:
+        for path in [*(file for p in proofs for file in (p.predicted, p.measured)), subnet]:
             wrote(path, quiet=self.quiet)
         target = f" --target {best.target}" if best.target else ""
         target += " --no-sensitivity" if best.target.endswith("int8") else ""
-        predicted, measured, subnet = written[-3:]
+        fronts = next(each for each in proofs if each.found.best is best)
         next_steps(
-            f"ofa-deploy export {subnet} --out bundles/{self.name}{target}",
-            f"ofa-deploy compare {predicted} {measured} --out report.html",
+            f"ofa-deploy export {quoted(subnet)} --out {quoted(f'bundles/{self.name}')}{target}",
+            f"ofa-deploy compare {quoted(fronts.predicted)} {quoted(fronts.measured)} "
+            "--out report.html",
             quiet=self.quiet,
         )
 
@@ -227,36 +245,33 @@ class SearchJob:
         return file.save(stem.with_name(f"{stem.name}.front.json"))
 
 
-def _form(table: "LatencyTable") -> str:
-    """How a table's networks are run."""
-    return f"{table.conditions.runtime}-{table.conditions.precision}"
+def _none_fits(failed: "Mapping[str, InfeasibleError]") -> InfeasibleError:
+    """What every form said, as one error."""
+    errors = list(failed.values())
+    if len(errors) == 1:
+        return errors[0]
+    reachable: dict[str, tuple[float, float]] = {}
+    for error in errors:
+        for metric, (least, greatest) in error.reachable.items():
+            known = reachable.get(metric, (least, greatest))
+            reachable[metric] = min(known[0], least), max(known[1], greatest)
+    said = "; ".join(f"{form}: {error}" for form, error in failed.items())
+    nearest = next((error.nearest for error in errors if error.nearest), None)
+    return InfeasibleError(said, reachable, nearest)
 
 
 def _one_accuracy(known: "Sequence[Known]") -> "AccuracyModel":
     """Of one network for all devices, which has one accuracy only in one precision."""
-    from ofa_deploy.errors import InputError
     from ofa_deploy.export import kept_as
 
     conditions = [table.conditions for _, table in known]
     if len({kept_as(each.runtime, each.precision) for each in conditions}) > 1:
-        forms = ", ".join(sorted({_form(table) for _, table in known}))
+        forms = ", ".join(sorted({form_of(table) for _, table in known}))
         raise InputError(
             f"one network for several devices: expected tables of one precision, found {forms}; "
             "ask for one network a device with --per-device"
         )
     return known[0][0]
-
-
-def _on(
-    asked: "Sequence[Constraint | GeneConstraint]", device: str
-) -> "tuple[Constraint | GeneConstraint, ...]":
-    """Those that speak of one device, or of none in particular."""
-    from ofa_deploy.search import Constraint, for_device
-
-    if not device:
-        return tuple(asked)
-    kept = (for_device(c, device) if isinstance(c, Constraint) else c for c in asked)
-    return tuple(c for c in kept if c is not None)
 
 
 def _error_of_picked(found: "Verified") -> str:

@@ -42,13 +42,17 @@ def chosen_space(
     """The space of a training run, or one of the catalogue or of a TOML file.
 
     Raises:
-        InputError: if neither or both are given.
+        InputError: if neither or both are given, or classes or resolutions beside a run.
     """
     if (name is None) == (run is None):
         raise InputError("expected either --space NAME or --run FOLDER, to know the space")
     if run is not None:
         from ofa_deploy.train import RunFile
 
+        if (classes, resolutions) != (None, None):
+            raise InputError(
+                "--classes and --resolutions go with --space: a run has its own; leave them out"
+            )
         return RunFile.load(run).search_space
     assert name is not None
     space = with_resolutions(get_space(name), resolutions)

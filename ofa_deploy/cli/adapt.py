@@ -14,9 +14,10 @@ from ofa_deploy.cli._options import (
     WorkersOption,
 )
 from ofa_deploy.cli._output import (
-    guarded,
     next_steps,
     progress,
+    quoted,
+    resumable,
     say,
     say_top1,
     wrote,
@@ -26,7 +27,7 @@ from ofa_deploy.cli._weights import learn_accuracy
 __all__ = ["adapt"]
 
 
-@guarded
+@resumable
 def adapt(
     weights: Annotated[
         Path, typer.Option(help="Published weights (.pth), or a supernet.safetensors of yours.")
@@ -105,4 +106,4 @@ def adapt(
     say(str(learn_accuracy(run, seed, bars, subnets=subnets)), quiet=quiet)
     for written in ("supernet.safetensors", "evaluations.csv", "accuracy.onnx"):
         wrote(run / written, quiet=quiet)
-    next_steps(f"ofa-deploy profile --run {run}", quiet=quiet)
+    next_steps(f"ofa-deploy profile --run {quoted(run)}", quiet=quiet)

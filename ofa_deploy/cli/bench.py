@@ -13,6 +13,7 @@ from ofa_deploy.cli._output import (
     guarded,
     next_steps,
     progress,
+    quoted,
     say,
 )
 
@@ -88,8 +89,11 @@ def bench(
         quiet=quiet,
     )
     if (best := found.fastest(opened)) is not None:
-        say(f"fastest here at the smallest batch, of those without a mark: {best}", quiet=quiet)
-        next_steps(f"ofa-deploy run {bundle} --target {best} IMAGE", quiet=quiet)
+        say(
+            f"fastest here at the smallest batch, of those that passed the gate: {best}",
+            quiet=quiet,
+        )
+        next_steps(f"ofa-deploy run {quoted(bundle)} --target {best} IMAGE", quiet=quiet)
 
 
 def _row(row: "Timed", load: int) -> dict[str, object]:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ofa_deploy.cli._options import QuietOption
-from ofa_deploy.cli._output import guarded, show_table, wrote
+from ofa_deploy.cli._output import guarded, quoted, show_table, wrote
 
 __all__ = ["compare"]
 
@@ -57,7 +57,7 @@ def compare(
             show_table(rich_table(table))
     title = "Pareto fronts"
     facts = {} if first is None else {k: str(v) for k, v in first.model_dump().items() if v}
-    command = "ofa-deploy compare " + " ".join(map(str, fronts))
+    command = "ofa-deploy compare " + " ".join(map(quoted, fronts))
     for written in (
         write_html(out, series, title=title, budgets=budgets, facts=facts, commands=[command])
         if out

@@ -1,18 +1,49 @@
-"""``ofa-deploy devices``: where networks can be measured."""
+"""``ofa-deploy devices``: where networks can be measured, and what those machines say."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from ofa_deploy.cli._options import FormatOption
-from ofa_deploy.cli._output import OutputFormat, emit, guarded
+from ofa_deploy.cli._output import OutputFormat, emit, guarded, next_steps, quoted, say
+from ofa_deploy.errors import DeviceError
 
-__all__ = ["devices"]
+if TYPE_CHECKING:
+    from ofa_deploy.hardware import Device, Objection
+    from ofa_deploy.profiling import RemoteTarget
+
+__all__ = ["app", "devices"]
+
+NameArgument = Annotated[
+    str,
+    typer.Argument(help="A device's name, or its address: ssh://user@host.", metavar="NAME"),
+]
+
+app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
 
 
+@app.callback(invoke_without_command=True)
 @guarded
-def devices(output: FormatOption = OutputFormat.table) -> None:
-    """List the devices to measure on.
+def devices(context: typer.Context, output: FormatOption = OutputFormat.table) -> None:
+    """List the devices to measure on; show one, ask it what it is, check that it is ready.
 
-    Each is a TOML file, in ./devices or shipped with the package.
+    Each is a TOML file, in ./devices or shipped with the package. Without a file, an address will
+    do: ofa-deploy devices probe ssh://user@host
     """
-    from ofa_deploy.hardware import device_names, load_device, processor_name
+    if context.invoked_subcommand is None:
+        _list(output)
+
+
+@app.command("list")
+@guarded
+def list_(output: FormatOption = OutputFormat.table) -> None:
+    """List the devices to measure on."""
+    _list(output)
+
+
+def _list(output: OutputFormat) -> None:
+    from ofa_deploy.hardware import device_names, load_device
 
     rows = []
     for name in device_names():
@@ -21,9 +52,126 @@ def devices(output: FormatOption = OutputFormat.table) -> None:
             {
                 "device": device.id,
                 "name": device.name,
-                "processor": processor_name() if device.connection == "local" else "",
-                "runtimes": ",".join(device.runtimes),
-                "precisions": ",".join(device.precisions),
+                "connection": device.connection or "-",
+                "runtimes": ", ".join(device.runtimes),
+                "supported": "no" if device.refusal else "yes",
+                "verified": "yes" if device.verified else "not yet",
             }
         )
     emit(rows, output, title="devices")
+
+
+@app.command()
+@guarded
+def show(name: NameArgument, output: FormatOption = OutputFormat.table) -> None:
+    """Show all that a device's file says: software that works, power modes, limits."""
+    from ofa_deploy.hardware import load_device
+
+    device = load_device(name)
+    facts = device.model_dump(mode="json", by_alias=True) | {"refusal": device.refusal}
+    _emit_facts(facts, output, title=device.id)
+    if device.refusal:
+        say(f"{device.id} is not supported: {device.refusal}")
+
+
+@app.command()
+@guarded
+def probe(name: NameArgument, output: FormatOption = OutputFormat.table) -> None:
+    """Ask a device what it is: processor, engines, memory, clocks, temperature, power.
+
+    A device that is reached over SSH needs Python 3.8 or later, numpy and one of the runtimes;
+    nothing is installed there. Your own OpenSSH configuration decides about keys, ports and hosts.
+    """
+    from ofa_deploy.hardware import Sensors, identify, load_device
+    from ofa_deploy.profiling import open_target
+
+    device = load_device(name)
+    with open_target(device) as target:
+        if target is not None:
+            _emit_facts(target.hello.model_dump(), output, title=str(target.name))
+        else:
+            with Sensors.find(gpu=0) as sensors:
+                told = {"sensors": list(sensors.names), **sensors.read().to_dict()}
+            facts = {**identify().to_dict(), "runtimes": _engines(device), **told}
+            _emit_facts(facts, output, title=device.id)
+    if not device.refusal:
+        next_steps(f"ofa-deploy profile --space mbv3-nano-32 --device {quoted(name)}", quiet=False)
+
+
+@app.command()
+@guarded
+def check(name: NameArgument, output: FormatOption = OutputFormat.table) -> None:
+    """Compare a device with its file: what it is, engines, power mode, clocks, heat.
+
+    Exit 4 if it must not be measured as it is.
+    """
+    from ofa_deploy.hardware import Sensors, check_device, identify, load_device
+    from ofa_deploy.profiling import open_target
+
+    device = load_device(name)
+    with open_target(device) as target:
+        if target is not None:
+            found = [*_of_remote(device, target)]
+        else:
+            with Sensors.find() as sensors:
+                found = check_device(device, identify(), sensors.read())
+    rows = [{"verdict": "error" if o.error else "warning", "what": o.what} for o in found]
+    emit(rows or [{"verdict": "good", "what": "as its file says"}], output, title=device.id)
+    if wrong := [objection.what for objection in found if objection.error]:
+        raise DeviceError(f"{device.id} is not ready to be measured: {wrong[0]}")
+
+
+def _of_remote(device: "Device", target: "RemoteTarget") -> "Iterator[Objection]":
+    """What can be told from an agent's first answer."""
+    from ofa_deploy.hardware import Objection
+
+    hello = target.hello
+    if device.refusal:
+        yield Objection(True, f"{device.id} is not supported: {device.refusal}")
+    if device.architecture not in ("", hello.machine):
+        yield Objection(
+            True, f"expected a processor of {device.architecture}, found {hello.machine}"
+        )
+    if not set(device.runtimes) & set(hello.runtimes):
+        yield Objection(
+            True,
+            f"expected one of {', '.join(device.runtimes)}, found "
+            f"{', '.join(hello.runtimes) or 'no engine'} in its Python {hello.python}",
+        )
+    wanted = device.power.mode
+    if wanted and not hello.power_mode.startswith(wanted):
+        found = hello.power_mode or "none told"
+        yield Objection(True, f"expected power mode {wanted}, found {found}")
+    if hello.load > 0.5 * hello.cores:
+        yield Objection(False, f"busy: {hello.load:g} processes want its {hello.cores} cores")
+
+
+def _engines(device: "Device") -> dict[str, str]:
+    """Versions of the engines that are installed here."""
+    from ofa_deploy.errors import OfaDeployError
+    from ofa_deploy.runtimes import get_runtime
+
+    found = {}
+    for name in device.runtimes:
+        try:
+            found[name] = get_runtime(name).version
+        except OfaDeployError as error:
+            found[name] = f"none: {error}"
+    return found
+
+
+def _emit_facts(facts: dict[str, Any], output: OutputFormat, *, title: str) -> None:
+    """One row as it is, or, in a table, a line a fact; what is empty left out."""
+    if output is not OutputFormat.table:
+        emit([facts], output)
+        return
+    told = {name: value for name, value in facts.items() if value not in ("", [], {}, None)}
+    emit([{"what": k, "found": _spelled(v)} for k, v in told.items()], output, title=title)
+
+
+def _spelled(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_spelled(v)}" for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return "; ".join(map(_spelled, value))
+    return str(value)

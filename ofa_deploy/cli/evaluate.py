@@ -9,9 +9,10 @@ from ofa_deploy.cli._options import FormatOption, QuietOption
 from ofa_deploy.cli._output import (
     OutputFormat,
     emit,
-    guarded,
     next_steps,
     progress,
+    quoted,
+    resumable,
     say,
     wrote,
 )
@@ -19,7 +20,7 @@ from ofa_deploy.cli._output import (
 __all__ = ["evaluate"]
 
 
-@guarded
+@resumable
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A finished training run.")],
     subnets: Annotated[int, typer.Option(min=9, help="How many subnets.")] = 40,
@@ -80,7 +81,7 @@ def evaluate(
     wrote(table, quiet=quiet)
     wrote(path, quiet=quiet)
     how = "" if precision == "fp32" else f" --runtime {runtime} --precision {precision}"
-    next_steps(f"ofa-deploy profile --run {run}{how}", quiet=quiet)
+    next_steps(f"ofa-deploy profile --run {quoted(run)}{how}", quiet=quiet)
 
 
 def _check(runtime: str, precision: str) -> None:

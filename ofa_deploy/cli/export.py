@@ -14,6 +14,7 @@ from ofa_deploy.cli._output import (
     guarded,
     next_steps,
     progress,
+    quoted,
     say,
     wrote,
 )
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ofa_deploy._progress import Progress
     from ofa_deploy.export import ExportJob, Manifest
     from ofa_deploy.runtimes.trt.settings import EngineSettings
+    from ofa_deploy.space import Arch
 
 __all__ = ["export"]
 
@@ -78,7 +80,10 @@ def export(
     ] = None,
     int8_for: Annotated[
         str,
-        typer.Option(help="Processor whose 8-bit arithmetic INT8 suits: here, x86, x86-vnni, arm."),
+        typer.Option(
+            help="Processor whose 8-bit arithmetic INT8 suits: here, x86, x86-vnni, arm. For "
+            "another kind than this machine's, speed is not judged here."
+        ),
     ] = "here",
     calibration_images: Annotated[
         int, typer.Option(help="Training images that INT8 learns its ranges from.")
@@ -92,16 +97,17 @@ def export(
     test_images: Annotated[
         int | None, typer.Option(help="Compare on so many test images at most.")
     ] = None,
-    measure: Annotated[
-        bool, typer.Option(help="Time the files in turns, where there are several.")
-    ] = True,
+    measure: Annotated[bool, typer.Option(help="Time the files that run here, in turns.")] = True,
     threads: Annotated[int, typer.Option(help="Threads of each timed inference.")] = 1,
     compute_capabilities: Annotated[
         str | None, typer.Option(help="Of GPUs, for tensorrt-rtx, such as 8.6,8.9,12.0.")
     ] = None,
     engine_batches: Annotated[
         str | None,
-        typer.Option(help="Least, best and greatest batch of TensorRT engines, such as 1,1,32."),
+        typer.Option(
+            help="Least, best and greatest batch of TensorRT engines, such as 1,1,32; the least "
+            "is 1 unless --batch is fixed."
+        ),
     ] = None,
     hardware: Annotated[
         str,
@@ -131,17 +137,22 @@ def export(
     Without a search, name a network: --run RUN --arch FILE, where FILE holds an arch or a config
     as once-for-all writes it ({"ks": [...], "e": [...], "d": [...], "r": 224}). Published weights
     come with --weights FILE --space NAME --data DIR. The subnet is recalibrated and kept in
-    RUN/subnets.
+    RUN/subnets under FILE's name, where another network is never overwritten.
     """
     from ofa_deploy.cli._workspace import subnets_data
     from ofa_deploy.errors import InputError
-    from ofa_deploy.export import ExportOptions, check_out, export_many, get_target
+    from ofa_deploy.export import ExportOptions, check_out, check_targets, export_many, get_target
 
     names = tuple(name.strip() for name in target.split(","))
     for name in names:
         get_target(name)
     if (not subnets) == (arch is None) or (arch is None) != (run is None):
         raise InputError("expected either a SUBNET file, or --run RUN with --arch FILE")
+    if subnets and any((weights, space, resolutions)):
+        raise InputError(
+            "a SUBNET file has its weights and space: --weights, --space and --resolutions go with "
+            "--run and --arch; leave them out"
+        )
     options = ExportOptions(
         targets=names,
         batch=batch,
@@ -158,12 +169,12 @@ def export(
         capabilities=_split(compute_capabilities),
         timing_cache=timing_cache,
     )
+    check_targets(options)
     bars = progress(quiet)
     if run is not None and arch is not None:
         check_out(out, overwrite=overwrite)
         adopt_weights(weights, space, data, resolutions, run, bars)
-        subnets = [_cut(run, arch, bars, data)]
-        wrote(subnets[0], quiet=quiet)
+        subnets = [_cut(run, arch, bars, data, quiet=quiet)]
     assert subnets
     planned = _jobs(subnets, out, overwrite=overwrite)
     images = subnets_data(subnets, data, bars)
@@ -179,9 +190,9 @@ def export(
     _report(planned, manifests, output, quiet=quiet)
     first = planned[0].out
     next_steps(
-        f"ofa-deploy show {subnets[0]}",
-        f"ofa-deploy bench {first}",
-        f"ofa-deploy run {first} IMAGE",
+        f"ofa-deploy show {quoted(subnets[0])}",
+        f"ofa-deploy bench {quoted(first)}",
+        f"ofa-deploy run {quoted(first)} IMAGE",
         quiet=quiet,
     )
 
@@ -257,8 +268,14 @@ def _report(
         wrote(job.out, quiet=quiet)
 
 
-def _cut(run: Path, arch: str, bars: "Progress", data: str | None) -> Path:
-    """Recalibrate and evaluate a network of a run, and keep it as a subnet file."""
+def _cut(run: Path, arch: str, bars: "Progress", data: str | None, *, quiet: bool) -> Path:
+    """Recalibrate and evaluate a network of a run, and keep it as a subnet file.
+
+    One that is kept under that name already is taken as it is, with what a search found out.
+
+    Raises:
+        InputError: if another network has that name in the run.
+    """
     from ofa_deploy._files import exclusive
     from ofa_deploy.cli._workspace import load_evaluator
     from ofa_deploy.pareto import Candidate
@@ -270,6 +287,33 @@ def _cut(run: Path, arch: str, bars: "Progress", data: str | None) -> Path:
     with exclusive(run):
         evaluator = load_evaluator(run, bars, data=data)
         chosen = read_arch(evaluator.record.search_space, arch)
+        stem = run / "subnets" / Path(arch).stem
+        path = stem.with_name(f"{stem.name}.subnet.json")
+        if _is_kept(path, chosen, evaluator.record.weights_sha256):
+            say(f"{path}: that network, taken as it is", quiet=quiet)
+            return path
         (top1,) = evaluator.validate([chosen], progress=bars)
         record = evaluator.subnet_record(Candidate(chosen, measured={"top1": top1}).to_dict())
-        return save_subnet(run / "subnets" / Path(arch).stem, evaluator.cut(chosen), record)
+        wrote(save_subnet(stem, evaluator.cut(chosen), record), quiet=quiet)
+        return path
+
+
+def _is_kept(path: Path, arch: "Arch", supernet_sha256: str | None) -> bool:
+    """Whether that file is this network of this supernet already.
+
+    Raises:
+        InputError: if it is another.
+    """
+    from ofa_deploy._files import read_model
+    from ofa_deploy.errors import InputError
+    from ofa_deploy.supernet import SubnetFile
+
+    if not path.exists():
+        return False
+    record = read_model(path, SubnetFile, schema="subnet/1")
+    if (record.network.arch, record.supernet_sha256) != (arch, supernet_sha256):
+        raise InputError(
+            f"{path}: is another network ({record.network.arch}), which would be lost; rename the "
+            f"file that --arch names, or move {path.name} away with its weights"
+        )
+    return True

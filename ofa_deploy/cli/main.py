@@ -9,6 +9,7 @@ from ofa_deploy import __version__
 from ofa_deploy.cli.adapt import adapt
 from ofa_deploy.cli.bench import bench
 from ofa_deploy.cli.compare import compare
+from ofa_deploy.cli.devices import app as devices_app
 from ofa_deploy.cli.devices import devices
 from ofa_deploy.cli.evaluate import evaluate
 from ofa_deploy.cli.export import export
@@ -50,7 +51,7 @@ COMMANDS = (
     tables,
     predictors,
 )
-_GROUPS = {tables: tables_app, predictors: predictors_app}
+_GROUPS = {devices: devices_app, tables: tables_app, predictors: predictors_app}
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -19,6 +19,7 @@ from ofa_deploy.cli._output import (
     guarded,
     next_steps,
     progress,
+    quoted,
     say,
 )
 
@@ -68,12 +69,13 @@ def plan(
     from ofa_deploy.cli._workspace import chosen_space
     from ofa_deploy.errors import InputError
     from ofa_deploy.hardware import find_table
-    from ofa_deploy.search import on_tables, parse_constraint, shared_space
+    from ofa_deploy.search import check_untrained, on_tables, parse_constraint, shared_space
     from ofa_deploy.search import plan as planned
 
     tables = [find_table(str(path)) for path in table or ()]
     chosen = shared_space(chosen_space(space, run, classes, resolutions), tables)
     asked = tuple(parse_constraint(text) for text in constraint or ())
+    check_untrained(asked)  # before anything is measured
     if device is not None:
         if tables:
             raise InputError("expected --table or --device, found both")
@@ -111,7 +113,10 @@ def _measured(
         reference_arch,
     )
 
-    conditions_here(load_device(name), **conditions, batch=batch, threads=threads)
+    runtime, precision = conditions["runtime"], conditions["precision"]
+    conditions_here(
+        load_device(name), runtime=runtime, precision=precision, batch=batch, threads=threads
+    )
     judges = _NETWORKS // 3
     networks = choose_networks(space, _NETWORKS - judges - 2, judges, seed)
     archs = [space.smallest, space.largest, *(arch for arch, _ in networks)]
@@ -150,4 +155,4 @@ def _show(space: "SearchSpace", found: "Plan", output: OutputFormat, quiet: bool
         )
     macs = found.best.predicted["macs"] / 1e6
     say(f"the largest network that meets all of it has {macs:.1f} million MACs", quiet=quiet)
-    next_steps(f"ofa-deploy train --space {space.name} --data DIR", quiet=quiet)
+    next_steps(f"ofa-deploy train --space {quoted(space.name)} --data DIR", quiet=quiet)

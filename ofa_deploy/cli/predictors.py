@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ofa_deploy.cli._options import QuietOption
-from ofa_deploy.cli._output import guarded, next_steps, say, wrote
+from ofa_deploy.cli._output import guarded, next_steps, quoted, say, wrote
 
 __all__ = ["app", "predictors"]
 
@@ -61,7 +61,7 @@ def import_(
     say(str(model), quiet=quiet)
     wrote(model.save(out), quiet=quiet)
     next_steps(
-        f"ofa-deploy search --accuracy {out} --table TABLE --constraint 'latency <= 25 ms' "
+        f"ofa-deploy search --accuracy {quoted(out)} --table TABLE --constraint 'latency <= 25 ms' "
         "--no-verify",
         quiet=quiet,
     )

@@ -12,12 +12,12 @@ from ofa_deploy.cli._options import (
     SpaceOption,
     SpaceRunOption,
 )
-from ofa_deploy.cli._output import guarded, next_steps, progress, say, wrote
+from ofa_deploy.cli._output import next_steps, progress, quoted, resumable, say, wrote
 
 __all__ = ["profile"]
 
 
-@guarded
+@resumable
 def profile(
     space: SpaceOption = None,
     run: SpaceRunOption = None,
@@ -93,7 +93,7 @@ def profile(
     wrote(path, quiet=quiet)
     asked = f"--constraint 'latency <= {(least + greatest) / 2:.2f} ms'"
     next_steps(
-        f"ofa-deploy tables show {path}",
-        f"ofa-deploy search --run {run or 'RUN'} --table {path} {asked}",
+        f"ofa-deploy tables show {quoted(path)}",
+        f"ofa-deploy search --run {quoted(run or 'RUN')} --table {quoted(path)} {asked}",
         quiet=quiet,
     )

@@ -11,9 +11,10 @@ import typer
 
 from ofa_deploy.cli._options import QuietOption
 from ofa_deploy.cli._output import (
-    guarded,
     next_steps,
     progress,
+    quoted,
+    resumable,
     say,
     say_top1,
     show_table,
@@ -34,7 +35,7 @@ SUBNETS = 40  # measured for the accuracy model
 SHARES = (0.2, 0.4, 0.6, 0.8)  # of the way from the least to the greatest latency
 
 
-@guarded
+@resumable
 def quickstart(
     run: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path(
         "runs/quickstart"
@@ -92,8 +93,8 @@ class _Quickstart:
             quiet=self.quiet,
         )
         next_steps(
-            f"xdg-open {self.run}/report.html",
-            f"ofa-deploy show {self.run}/subnets/{self.names()[0]}.subnet.json",
+            f"xdg-open {quoted(self.run / 'report.html')}",
+            f"ofa-deploy show {quoted(self.subnet(self.names()[0]))}",
             "ofa-deploy train --data YOUR_IMAGES --run runs/mine",
             quiet=self.quiet,
         )
@@ -110,6 +111,10 @@ class _Quickstart:
     def names() -> list[str]:
         """Stems of the subnets, one a budget."""
         return [f"budget-{share:.0%}".replace("%", "") for share in SHARES]
+
+    def subnet(self, name: str) -> Path:
+        """The file of one of them."""
+        return self.run / "subnets" / f"{name}.subnet.json"
 
     def train(self) -> "Evaluator":
         from ofa_deploy.cli._workspace import run_data
@@ -195,14 +200,17 @@ class _Quickstart:
         return subnets, examined, budgets
 
     def export(self, evaluator: "Evaluator", subnets: list[Path]) -> "list[Candidate]":
-        from ofa_deploy.export import export_subnet
+        from ofa_deploy.export import ExportOptions, export_subnet
         from ofa_deploy.pareto import Candidate
 
         best = []
+        untimed = ExportOptions(measure=False)  # the search has just measured these networks
         with self.bars.task("export", len(subnets)) as task:
             for path, name in zip(subnets, self.names(), strict=True):
                 out = self.run / "bundles" / name
-                manifest = export_subnet(path, out, evaluator.data.test, overwrite=True)
+                manifest = export_subnet(
+                    path, out, evaluator.data.test, options=untimed, overwrite=True
+                )
                 best.append(Candidate.from_dict(manifest.subnet))
                 task.advance()
         return best
@@ -251,9 +259,7 @@ class _Quickstart:
             "accuracy model": str(accuracy),
             "supernet SHA-256": str(evaluator.record.weights_sha256),
         }
-        commands = [
-            f"ofa-deploy show {self.run}/subnets/{name}.subnet.json" for name in self.names()
-        ]
+        commands = [f"ofa-deploy show {quoted(self.subnet(name))}" for name in self.names()]
         wrote(
             write_png(self.run / "report.png", series, title=title, budgets=budgets),
             quiet=self.quiet,

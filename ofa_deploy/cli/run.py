@@ -12,6 +12,7 @@ from ofa_deploy.cli._output import (
     emit,
     guarded,
     next_steps,
+    quoted,
     say,
 )
 
@@ -29,7 +30,8 @@ def run(
         list[Path], typer.Argument(help="Image files; one or more.", metavar="IMAGE")
     ],
     target: Annotated[
-        str | None, typer.Option(help="The target to run; default: the bundle's best, or first.")
+        str | None,
+        typer.Option(help="The target to run; default: the bundle's best, or the first that runs."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to name, the most likely first.")] = 5,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of each inference.")] = 1,
@@ -67,7 +69,7 @@ def run(
         for message in bad[1:]:
             say(message)
         raise InputError(f"{len(bad)} of {len(images)} images cannot be read: {bad[0]}")
-    next_steps(f"ofa-deploy bench {bundle}", quiet=quiet)
+    next_steps(f"ofa-deploy bench {quoted(bundle)}", quiet=quiet)
 
 
 def _warm_up(file: "OpenFile") -> None:

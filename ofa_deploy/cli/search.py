@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ofa_deploy.cli._options import FormatOption, QuietOption
-from ofa_deploy.cli._output import (
-    OutputFormat,
-    guarded,
-    progress,
-)
+from ofa_deploy.cli._output import OutputFormat, progress, quoted, resumable
 from ofa_deploy.cli._search_job import SearchJob
+from ofa_deploy.cli._search_terms import check_distinct
 from ofa_deploy.cli._weights import (
     DataOption,
     ResolutionsOption,
@@ -21,6 +18,7 @@ from ofa_deploy.cli._weights import (
     adopt_weights,
     learn_accuracy,
 )
+from ofa_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from ofa_deploy.hardware import LatencyTable
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["search"]
 
 
-@guarded
+@resumable
 def search(
     table: Annotated[
         list[Path],
@@ -55,10 +53,16 @@ def search(
     ] = None,
     objective: Annotated[
         list[str] | None,
-        typer.Option(help="Such as 'latency min', beside 'top1 max'; may be given repeatedly."),
+        typer.Option(
+            help="Of a front, with --no-verify: such as 'latency min', beside 'top1 max'; may be "
+            "given repeatedly."
+        ),
     ] = None,
     per_device: Annotated[
-        bool, typer.Option("--per-device", help="One network a device, not one for all of them.")
+        bool,
+        typer.Option(
+            "--per-device", help="With --no-verify: one network a device, not one for all of them."
+        ),
     ] = False,
     verify: Annotated[
         bool, typer.Option(help="Cut, recalibrate, evaluate and measure the best candidates.")
@@ -71,8 +75,8 @@ def search(
     ] = False,
     name: Annotated[str, typer.Option(help="Stem of the files to write.")] = "best",
     out: Annotated[
-        Path, typer.Option(help="Folder for them, with --accuracy.", show_default=False)
-    ] = Path(),
+        Path | None, typer.Option(help="Folder for them, with --accuracy; default: this one.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same answer.")] = 0,
     weights: WeightsOption = None,
     space: SpaceOption = None,
@@ -96,12 +100,27 @@ def search(
     are searched with --weights FILE --space NAME --data DIR: RUN becomes a run of them, and subnets
     are evaluated first if they never were.
     """
-    from ofa_deploy.errors import InputError
-
     if (run is None) == (accuracy is None):
         raise InputError("expected either --run FOLDER or --accuracy FILE")
     if accuracy is not None and verify:
         raise InputError("an accuracy model alone proves nothing: add --no-verify, or give --run")
+    _refuse_idle(
+        accuracy is not None and any((weights, space, data, resolutions)),
+        "--weights, --space, --data and --resolutions go with --run; leave them out",
+    )
+    _refuse_idle(
+        run is not None and out is not None,
+        "--out goes with --accuracy: with --run all is written there; leave it out",
+    )
+    _refuse_idle(
+        verify and per_device,
+        "candidates are measured on this machine only: --per-device goes with --no-verify",
+    )
+    _refuse_idle(
+        verify and bool(objective),
+        "proven are the most accurate networks that fit: --objective shapes the front that "
+        "--no-verify predicts; add that, or leave it out",
+    )
     if run is not None and weights is None and not any(run.glob("accuracy*.onnx")):
         raise InputError(_no_accuracy(run))
     job = SearchJob(tuple(constraint or ()), tuple(objective or ()), name, seed, output, quiet)
@@ -111,10 +130,11 @@ def search(
         raise InputError(
             "candidates are measured on this machine only: give its table alone, or --no-verify"
         )
+    check_distinct(tables, per_device)
     if run is None:
         assert accuracy is not None
         model = _given_accuracy(accuracy, tables)
-        job.predict([(model, each) for each in tables], accuracy.stem, out, per_device)
+        job.predict([(model, each) for each in tables], accuracy.stem, out or Path(), per_device)
         return
     adopt_weights(weights, space, data, resolutions, run, progress(quiet))
     learn = (
@@ -127,9 +147,14 @@ def search(
         job.predict(known, run.name, run / "fronts", per_device, lock=run)
 
 
+def _refuse_idle(idle: bool, message: str) -> None:
+    """An option that would have no effect is a misunderstanding."""
+    if idle:
+        raise InputError(message)
+
+
 def _given_accuracy(path: Path, tables: "Sequence[LatencyTable]") -> "AccuracyModel":
     """A model alone says nothing of the precision of what it learned from: float32's, then."""
-    from ofa_deploy.errors import InputError
     from ofa_deploy.export import kept_as
     from ofa_deploy.predict import load_accuracy_model
 
@@ -148,7 +173,6 @@ def _accuracy_of(
     Args:
         learn: evaluates subnets of weights that were adopted and never evaluated.
     """
-    from ofa_deploy.errors import InputError
     from ofa_deploy.export import kept_as
     from ofa_deploy.predict import load_accuracy_model
     from ofa_deploy.search import shared_space
@@ -160,7 +184,8 @@ def _accuracy_of(
     if path.exists():
         return load_accuracy_model(path)
     if kept:
-        how = f"ofa-deploy evaluate {run} --runtime {runtime} --precision {precision}"
+        form = f"--runtime {quoted(runtime)} --precision {quoted(precision)}"
+        how = f"ofa-deploy evaluate {quoted(run)} {form}"
         raise InputError(_unknown_accuracy(precision, f"measure it: {how}"))
     if learn is None:
         raise InputError(_no_accuracy(run))
@@ -169,7 +194,8 @@ def _accuracy_of(
 
 
 def _no_accuracy(run: Path) -> str:
-    return f"{run}: no accuracy model (accuracy.onnx); make it with: ofa-deploy evaluate {run}"
+    how = f"ofa-deploy evaluate {quoted(run)}"
+    return f"{run}: no accuracy model (accuracy.onnx); make it with: {how}"
 
 
 def _unknown_accuracy(precision: str, mend: str) -> str:

@@ -16,9 +16,10 @@ from ofa_deploy.cli._options import (
 from ofa_deploy.cli._output import (
     OutputFormat,
     emit,
-    guarded,
     next_steps,
     progress,
+    quoted,
+    resumable,
     say,
     wrote,
 )
@@ -36,7 +37,7 @@ __all__ = ["specialize"]
 _SUFFIX = ".subnet.json"
 
 
-@guarded
+@resumable
 def specialize(
     subnet: Annotated[Path, typer.Argument(help="NAME.subnet.json, as search writes it.")],
     method: Annotated[
@@ -226,8 +227,7 @@ def _report(
     bars: "Progress",
     quiet: bool,
 ) -> None:
-    from ofa_deploy._files import write_json
-    from ofa_deploy.specialize import judge, measured_latency
+    from ofa_deploy.specialize import judge
     from ofa_deploy.supernet import load_members
 
     assert found.result is not None
@@ -247,18 +247,40 @@ def _report(
             "training_sparse_macs": trained.cost_sparse_macs if trained else 0,
         }
         rows.append(row)
+    written = _keep(asked.run, rows)  # what took long, before anything else can fail
     if judging.latency:
-        measured = measured_latency(
-            load_members(result), journal=asked.run / "measurements", progress=bars
-        )
-        before = dict.fromkeys(measured, measured["latency_member"])
-        rows = [rows[0] | before, rows[1] | measured]
+        rows = _timed(rows, result, asked.run / "measurements", bars, quiet=quiet)
+        _keep(asked.run, rows)
     _show(rows, judging.output, result.name)
-    wrote(write_json(asked.run / "judged.json", {"rows": rows}), quiet=quiet)
+    wrote(written, quiet=quiet)
     wrote(result, quiet=quiet)
     if not result.name.endswith(_SUFFIX):
         say("members answer together: the mean of their probabilities", quiet=quiet)
-    next_steps(f"ofa-deploy export {result} --out {asked.run / 'bundle'}", quiet=quiet)
+    bundle = asked.run / "bundle"
+    next_steps(f"ofa-deploy export {quoted(result)} --out {quoted(bundle)}", quiet=quiet)
+
+
+def _keep(run: Path, rows: list[dict[str, Any]]) -> Path:
+    from ofa_deploy._files import write_json
+
+    return write_json(run / "judged.json", {"rows": rows})
+
+
+def _timed(
+    rows: list[dict[str, Any]], result: Path, journal: Path, bars: "Progress", *, quiet: bool
+) -> list[dict[str, Any]]:
+    """Before and after with their latency; without it where the machine does not stand still."""
+    from ofa_deploy.errors import NoisyDeviceError
+    from ofa_deploy.specialize import measured_latency
+    from ofa_deploy.supernet import load_members
+
+    try:
+        measured = measured_latency(load_members(result), journal=journal, progress=bars)
+    except NoisyDeviceError as error:
+        say(f"warning: latency is left out: {error}", quiet=quiet)
+        return rows
+    before = dict.fromkeys(measured, measured["latency_member"])
+    return [rows[0] | before, rows[1] | measured]
 
 
 def _show(rows: list[dict[str, Any]], output: OutputFormat, name: str) -> None:

@@ -1,6 +1,5 @@
 """``ofa-deploy tables``: what latency tables there are, what stands in one, what changed."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ from ofa_deploy.cli._output import (
     emit,
     guarded,
     next_steps,
+    quoted,
     say,
     wrote,
 )
@@ -68,11 +68,6 @@ def tables(context: typer.Context, output: FormatOption = OutputFormat.table) ->
         next_steps(f"ofa-deploy tables show {quoted(rows[0]['table'])}", quiet=False)
     if damaged:
         raise FileFormatError("; ".join(map(str, damaged)))
-
-
-def quoted(path: object) -> str:
-    """A path as a shell takes it."""
-    return shlex.quote(str(path))
 
 
 def _summary(path: Path, table: "LatencyTable") -> dict[str, object]:

@@ -1,6 +1,5 @@
 """``ofa-deploy tables check``: is a table whole and plausible, and does it still hold?"""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ from ofa_deploy.cli._output import (
     guarded,
     next_steps,
     progress,
+    quoted,
     say,
     wrote,
 )
@@ -62,7 +62,7 @@ def check(
     if repair is not None and device is None:
         raise InputError("--repair needs --device, to know how fast the device runs now")
     table = find_table(str(file))
-    given = space is not None or run is not None
+    given = (space, run, resolutions) != (None, None, None)
     named = (
         chosen_space(space, run, table.classes if space else None, resolutions) if given else None
     )
@@ -80,8 +80,8 @@ def check(
         mend = "import it anew" if table.source else f"profile anew: {anew}"
         raise InputError(f"{errors[0].block}: {errors[0].what}; {mend}")
     if device is None:
-        named_file = shlex.quote(str(file))
-        again = f"check {named_file} --device {shlex.quote(table.conditions.device)}"
+        named_file = quoted(file)
+        again = f"check {named_file} --device {quoted(table.conditions.device)}"
         next_steps(
             f"ofa-deploy tables {f'show {named_file}' if table.source else again}", quiet=quiet
         )
@@ -106,13 +106,13 @@ def _show(findings: "list[Finding]", output: OutputFormat) -> None:
 def profile_anew(table: "LatencyTable", space: "SearchSpace", run: Path | None = None) -> str:
     """The command that measures such a table again."""
     c = table.conditions
-    what = f"--run {shlex.quote(str(run))}"
+    what = f"--run {quoted(run)}"
     if run is None:
         sizes = ",".join(map(str, space.resolutions))
-        what = f"--space {shlex.quote(table.space)} --classes {table.classes} --resolutions {sizes}"
+        what = f"--space {quoted(table.space)} --classes {table.classes} --resolutions {sizes}"
     return (
-        f"ofa-deploy profile {what} --device {shlex.quote(c.device)} --runtime "
-        f"{shlex.quote(c.runtime)} --precision {shlex.quote(c.precision)} --batch {c.batch} "
+        f"ofa-deploy profile {what} --device {quoted(c.device)} --runtime "
+        f"{quoted(c.runtime)} --precision {quoted(c.precision)} --batch {c.batch} "
         f"--threads {c.threads}"
     )
 
@@ -146,7 +146,7 @@ def _on_device(
     if repair is not None and found.verdict == "rescaled":
         written = table.scaled(found.scale).save(repair)
         wrote(written, quiet=quiet)
-        next_steps(f"ofa-deploy tables show {shlex.quote(str(written))}", quiet=quiet)
+        next_steps(f"ofa-deploy tables show {quoted(written)}", quiet=quiet)
     elif repair is not None:
         say("nothing to repair, nothing written", quiet=quiet)
 

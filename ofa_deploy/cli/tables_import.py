@@ -1,13 +1,12 @@
 """``ofa-deploy tables import``: latency tables that others measured."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ofa_deploy.cli._options import QuietOption
-from ofa_deploy.cli._output import guarded, next_steps, say, wrote
+from ofa_deploy.cli._output import guarded, next_steps, quoted, say, wrote
 
 if TYPE_CHECKING:
     from ofa_deploy.hardware import LatencyTable
@@ -56,11 +55,11 @@ def import_(
     Example: ofa-deploy tables import --from ofa-yaml note10_lookup_tables
     --space ofa-mbv3-w1.2 --device samsung-note10 --out note10.json
     """
-    from ofa_deploy.cli._workspace import chosen_space, table_path
+    from ofa_deploy.cli._workspace import chosen_space, table_path, with_resolutions
     from ofa_deploy.cost import AdditiveModel
     from ofa_deploy.hardware import import_tables, table_space
 
-    chosen = chosen_space(space, run, classes, resolutions)
+    chosen = with_resolutions(chosen_space(space, run, classes), resolutions)
     table = import_tables(
         form,
         path,
@@ -85,11 +84,11 @@ def import_(
     )
     target = table.save(table_path(table, out))
     wrote(target, quiet=quiet)
-    written = shlex.quote(str(target))
+    written = quoted(target)
     next_steps(
         f"ofa-deploy tables check {written}"
-        + (f" --space {shlex.quote(space)}" if space and space != table.space else "")
-        + (f" --run {shlex.quote(str(run))}" if run else ""),
+        + (f" --space {quoted(space)}" if space and space != table.space else "")
+        + (f" --run {quoted(run)}" if run else ""),
         f"ofa-deploy tables show {written}",
         quiet=quiet,
     )

@@ -19,9 +19,10 @@ from ofa_deploy.cli._options import (
 from ofa_deploy.cli._output import (
     OutputFormat,
     emit,
-    guarded,
     next_steps,
     progress,
+    quoted,
+    resumable,
     say,
     say_top1,
     wrote,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 
-@guarded
+@resumable
 def train(
     recipe: Annotated[
         str | None,
@@ -359,7 +360,7 @@ def _adopt(
         data_options=job.options,
     )
     wrote(run / "supernet.safetensors", quiet=quiet)
-    next_steps(f"ofa-deploy evaluate {run} --subnets 40", quiet=quiet)
+    next_steps(f"ofa-deploy evaluate {quoted(run)} --subnets 40", quiet=quiet)
 
 
 def _train(
@@ -393,8 +394,8 @@ def _train(
     wrote(_curves(run, record.config.method), quiet=quiet)
     wrote(run / "supernet.safetensors", quiet=quiet)
     next_steps(
-        f"ofa-deploy evaluate {run} --subnets 40",
-        f"ofa-deploy profile --run {run}",
+        f"ofa-deploy evaluate {quoted(run)} --subnets 40",
+        f"ofa-deploy profile --run {quoted(run)}",
         quiet=quiet,
     )
 

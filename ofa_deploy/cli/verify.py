@@ -12,6 +12,7 @@ from ofa_deploy.cli._output import (
     guarded,
     next_steps,
     progress,
+    quoted,
     say,
 )
 
@@ -65,7 +66,7 @@ def verify(
         )
     if all(each.verdict == "not verified here" for each in found.values()):
         say("no target can run here: hashes alone were checked", quiet=quiet)
-    next_steps(f"ofa-deploy bench {bundle}", quiet=quiet)
+    next_steps(f"ofa-deploy bench {quoted(bundle)}", quiet=quiet)
 
 
 def _row(name: str, found: "Rerun") -> dict[str, object]:

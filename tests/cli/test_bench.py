@@ -70,7 +70,7 @@ def test_table_for_people(cli: Cli, bundle: Path) -> None:
     [
         (["--target", "openvino"], "unknown target 'openvino'"),
         (["--target", "onnx,onnx"], "expected distinct targets"),
-        (["--target", "tensorrt"], "tensorrt is a recipe; build its engine on a GPU first"),
+        (["--target", "tensorrt"], "tensorrt is a recipe, and its engine cannot be built here"),
         (["--batches", "1,x"], "--batches: expected numbers such as 1,4,16, found '1,x'"),
         (["--batches", ""], "--batches: expected numbers"),
         (["--batches", "0"], "batches: expected 1 to 1024, found 0"),

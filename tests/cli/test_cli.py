@@ -193,6 +193,30 @@ def test_interrupted_profile_goes_on(
 
 
 @pytest.mark.parametrize(
+    ("args", "where"),
+    [
+        (("run", "b", "x.png"), "Bundle"),
+        (("verify", "b"), "Bundle"),
+        (("bench", "b"), "Bundle"),
+        (("export", "a.subnet.json", "b.subnet.json", "--out", "c"), "get_target"),
+    ],
+)
+def test_what_keeps_nothing_does_not_promise_to(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], where: str
+) -> None:
+    class Stopped:
+        def __init__(self, *given: Any) -> None:
+            raise KeyboardInterrupt
+
+        read = __init__
+
+    monkeypatch.setattr(f"ofa_deploy.export.{where}", Stopped)
+    made = cli(*args)
+    assert made.code == 130
+    assert made.stderr == "interrupted\n"
+
+
+@pytest.mark.parametrize(
     ("constraint", "metric", "limit"),
     [("macs <= 1.2M", "macs", 1.2e6), ("params <= 90k", "params", 9e4)],
 )
@@ -405,6 +429,9 @@ def test_every_command_is_in_the_readme(name: str) -> None:
         (["profile"], "expected either --space NAME or --run FOLDER"),
         (["profile", "--space", SPACE, "--run", "x"], "expected either --space"),
         (["profile", "--run", "nosuch"], "nosuch: no training run there"),
+        (["profile", "--run", "x", "--resolutions", "32"], "go with --space: a run has its own"),
+        (["profile", "--run", "x", "--classes", "3"], "go with --space: a run has its own"),
+        (["plan", "--run", "x", "--resolutions", "32"], "go with --space: a run has its own"),
         (["profile", "--space", "mbv3"], "unknown space 'mbv3'"),
         (["profile", "--space", SPACE, "--device", "locl"], "did you mean local?"),
         (["profile", "--space", SPACE, "--runtime", "tensorrt"], "no runtime 'tensorrt'"),

@@ -72,6 +72,18 @@ def test_every_target_is_told_timed_and_judged(cli: Cli, subnet: Path) -> None:
     assert "ofa-deploy bench b" in made.stderr
 
 
+def test_one_file_alone_is_timed_too(cli: Cli, subnet: Path) -> None:
+    made = cli("export", subnet, "--out", "b", "--format", "json")
+    assert made.code == 0, made.stderr
+    (row,) = json.loads(made.stdout)
+    assert row["ms"] > 0 and 0.1 < row["vs_onnx"] < 10, "against itself"
+    assert (row["target"], row["status"]) == ("onnx", "best")
+    (row,) = json.loads(
+        cli("export", subnet, "--out", "c", "--no-measure", "--format", "json").stdout
+    )
+    assert (row["ms"], row["vs_onnx"], row["status"]) == (None, None, "best")
+
+
 def test_options_reach_the_files(cli: Cli, subnet: Path) -> None:
     made = cli(
         *("export", subnet, "--out", "b", "--target", "onnx, ort-int8", "--no-measure", *FEW),
@@ -128,6 +140,18 @@ def test_several_subnets_side_by_side(job: Any, cli: Cli, here: Path) -> None:
     assert {path.name for path in Path("all").iterdir()} == {"a", "b"}
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_one_of_several_that_fails_hides_nothing(job: Any, cli: Cli, here: Path, jobs: int) -> None:
+    subnets = [copied(job, here / "subnets", name) for name in ("a", "b", "c")]
+    edited(subnets[1], calibration=0)
+    made = cli("export", *subnets, "--out", "all", "--jobs", jobs, "--no-measure")
+    message = made.error(1)
+    assert "b.subnet.json: its BN was never recalibrated" in message
+    assert message.endswith("(1 of 3 were not exported: b; exported: a, c)")
+    assert "b: not exported: " in made.stderr
+    assert {path.name for path in Path("all").iterdir()} == {"a", "c"}
+
+
 def test_damaged_subnet_of_several_is_named_before_anything_is_built(
     job: Any, cli: Cli, here: Path
 ) -> None:
@@ -178,6 +202,14 @@ def test_engine_ahead_of_time(cli: Cli, subnet: Path) -> None:
         (["--engine-batches", "1,x,2"], "--engine-batches: expected three numbers"),
         (["--engine-batches", "4,2,1"], "batches: expected 1 <= least <= best"),
         (["--hardware", "hopper"], "hardware: expected one of none"),
+        (
+            ["--target", "onnx,tensorrt", "--engine-batches", "8,16,32"],
+            "tensorrt: expected a least batch of 1, found 8",
+        ),
+        (
+            ["--target", "onnx,tensorrt-rtx", "--compute-capabilities", "7.5"],
+            "builds no engine for compute capability '7.5'",
+        ),
         (
             ["--target", "ort-int8", "--calibration-images", "4", "--batch", "8"],
             "a fixed batch of 8 needs as many calibration images, found 4",

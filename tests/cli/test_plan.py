@@ -106,11 +106,21 @@ def test_plan_of_a_device_without_a_table(cli: Cli, workers: Any) -> None:
         (("--device", "local", "--runtime", "abacus"), "device local has no runtime 'abacus'"),
         (("--constraint", "latency <= 3 ms"), "no model was given for it"),
         (("--constraint", "speed <= 3"), "unknown metric 'speed'"),
+        (
+            ("--constraint", "top1 >= 75"),
+            "accuracy is not known before training; leave 'top1 >= 75' out",
+        ),
         (("--table", "nosuch.json"), "no such latency table"),
     ],
 )
 def test_plan_refuses(cli: Cli, more: tuple[str, ...], message: str) -> None:
     assert message in cli("plan", "--space", NANO.name, *more).error(1)
+
+
+def test_plan_refuses_before_it_measures(cli: Cli, workers: Any) -> None:
+    asked = ("--device", "local", "--constraint", "top1 >= 75")
+    assert "not known before training" in cli("plan", "--space", NANO.name, *asked).error(1)
+    assert workers.started == 0
 
 
 def test_plan_from_a_table_or_a_device(cli: Cli, table: Path) -> None:

@@ -116,12 +116,23 @@ def test_target_threads_and_form(cli: Cli, bundle: Path, image: Path) -> None:
 
 
 def test_fixed_batches_take_one_image(cli: Cli, job: Any, image: Path) -> None:
-    asked = ("--batch", 3, "--out", "fixed")
+    asked = ("--batch", 3, "--out", "fixed", "--no-measure")
     assert cli("export", job.subnet, *asked).code == 0
     found = rows(cli("run", "fixed", image, "--format", "json"))
     given = {row["label"]: row["probability"] for row in found}
     expected = by_hand(job.bundle, image)
     assert [given[label] for label in LABELS] == pytest.approx(list(expected), abs=2e-5)
+
+
+def test_what_runs_is_run_where_none_is_the_best(cli: Cli, job: Any, image: Path) -> None:
+    """A recipe stands first, and a program that may bring code second."""
+    targets = "tensorrt,torch-export,onnx-fp16,onnx"
+    made = cli("export", job.subnet, "--out", "b", "--target", targets, "--no-measure")
+    assert made.code == 0, made.stderr
+    assert json.loads(Path("b/manifest.json").read_text())["best"] is None
+    made = cli("run", "b", image)
+    assert made.code == 0, made.stderr
+    assert "target onnx-fp16, fp16" in made.stderr
 
 
 def test_every_form_of_image_is_read(cli: Cli, bundle: Path, image: Path, here: Path) -> None:

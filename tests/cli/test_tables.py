@@ -16,6 +16,8 @@ import typer
 from ofa_deploy.cli.main import app
 from ofa_deploy.hardware import LatencyTable, LoadMeter, table_csv
 from ofa_deploy.space import get_space
+from ofa_deploy.train import RunFile
+from tests.tables import table_of
 
 SPACE = "mbv3-nano-32"
 COMMANDS = ("show", "import", "export", "diff", "check")
@@ -196,6 +198,21 @@ def test_import_goes_where_tables_are_looked_for(cli: Cli, lookup: Path, here: P
     space = get_space("ofa-mbv3-w1.2").with_resolutions(164)
     assert LatencyTable.load(path).fingerprint == space.fingerprint
     assert "samsung-note10" in cli("tables").stdout
+
+
+def test_import_keeps_the_resolutions_that_are_asked_for_of_a_run(
+    job: Any, cli: Cli, here: Path
+) -> None:
+    run = shutil.copytree(job.run, here / "run")
+    edited(run / "run.json", lambda value: value["space"].update(resolutions=[24, 32]))
+    space = RunFile.load(run).search_space
+    Path("both.csv").write_text(table_csv(table_of(space, lambda block: block.macs / 1e6)))
+    asked = ("--from", "csv", "both.csv", "--run", run, "--device", "board")
+    for sizes in ((24,), (24, 32)):
+        listed = ",".join(map(str, sizes))
+        made = cli("tables", "import", *asked, "--resolutions", listed, "--out", "t.json")
+        assert made.code == 0, made.stderr
+        assert LatencyTable.load("t.json").resolutions == sizes
 
 
 @pytest.mark.parametrize(
@@ -380,6 +397,10 @@ def test_check_that_cannot_be_made_measures_nothing(
         edited(table, edit)
     assert message in cli("tables", "check", table, *args).error(1)
     assert workers.started == 0
+
+
+def test_check_takes_resolutions_only_with_a_space(cli: Cli, table: Path) -> None:
+    assert "--space NAME" in cli("tables", "check", table, "--resolutions", 32).error(1)
 
 
 # -- before a search ------------------------------------------------------------------------

@@ -23,7 +23,9 @@ def profile(
     run: SpaceRunOption = None,
     classes: ClassesOption = None,
     resolutions: ResolutionsOption = None,
-    device: Annotated[str, typer.Option(help="ofa-deploy devices lists them.")] = "local",
+    device: Annotated[
+        str, typer.Option(help="As ofa-deploy devices lists them, or ssh://[user@]host[:port].")
+    ] = "local",
     runtime: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
     precision: Annotated[str, typer.Option(help="fp32 or int8.")] = "fp32",
     batch: Annotated[int, typer.Option(min=1, help="Images an inference.")] = 1,
@@ -52,7 +54,10 @@ def profile(
     Blocks and a few whole networks are timed in turns with a reference network, in several
     processes. The whole networks correct the sum of blocks and tell how far it can be trusted;
     that error is printed, and again whenever the table is used. Interrupt it whenever you like:
-    the same command goes on where it stopped.
+    the same command goes on where it stopped, and so it does when a device is lost for a while.
+
+    A device behind ssh:// needs Python 3.8 or later, numpy and ONNX Runtime or OpenVINO; nothing is
+    installed there. Keys, jump hosts and host-key checks are your own OpenSSH's.
     """
     import shutil
 
@@ -60,18 +65,20 @@ def profile(
     from ofa_deploy.cli._workspace import chosen_space, load_warning, table_path
     from ofa_deploy.hardware import load_device
     from ofa_deploy.predict import latency_model
-    from ofa_deploy.profiling import conditions_here, profile_space
+    from ofa_deploy.profiling import open_target, profile_space
 
     chosen = chosen_space(space, run, classes, resolutions)
-    target = load_device(device)
-    conditions_here(target, runtime=runtime, precision=precision, batch=batch, threads=threads)
+    described = load_device(device)
+    described.check_offers(runtime, precision)
+    bars = progress(quiet)
     # One lock a device: two profiles at once would measure each other.
-    folder = Path("latency_tables") / target.id
+    folder = Path("latency_tables") / described.id
     work = folder / f".{chosen.fingerprint}"
-    with exclusive(folder):
+    with exclusive(folder), open_target(described, progress=bars) as target:
         table = profile_space(
             chosen,
-            target,
+            described,
+            target=target,
             runtime=runtime,
             precision=precision,
             batch=batch,
@@ -81,7 +88,7 @@ def profile(
             holdout=holdout,
             seed=seed,
             journal=work,
-            progress=progress(quiet),
+            progress=bars,
         )
         path = table.save(table_path(table, out))
         shutil.rmtree(work)  # the journal of what the table now holds

@@ -29,7 +29,7 @@ __all__ = ["check", "profile_anew"]
 def check(
     file: Annotated[Path, typer.Argument(help="A latency table, as profile writes it.")],
     device: Annotated[
-        str | None, typer.Option(help="Measure some blocks again here, on this device.")
+        str | None, typer.Option(help="Measure some blocks again, on this device.")
     ] = None,
     repair: Annotated[
         Path | None,
@@ -127,11 +127,15 @@ def _on_device(
     quiet: bool,
 ) -> None:
     from ofa_deploy.errors import MismatchError, NoisyDeviceError
-    from ofa_deploy.profiling import changed_conditions, check_sentinels
+    from ofa_deploy.hardware import load_device
+    from ofa_deploy.profiling import changed_conditions, check_sentinels, open_target
 
-    if changed := changed_conditions(table, device, mend="profile this one"):
-        say(f"changed since the table was made (table, here): {', '.join(changed)}", quiet=quiet)
-    found = check_sentinels(table, space, progress=progress(quiet))
+    bars = progress(quiet)
+    with open_target(load_device(device), progress=bars) as target:
+        if changed := changed_conditions(table, device, mend="profile this one", target=target):
+            now = ", ".join(changed)
+            say(f"changed since the table was made (table, here): {now}", quiet=quiet)
+        found = check_sentinels(table, space, target=target, progress=bars)
     _show_sentinels(found, output)
     if found.verdict == "unsure":
         raise NoisyDeviceError(str(found))

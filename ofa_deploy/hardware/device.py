@@ -195,6 +195,23 @@ class Device(_Part):
             return ""
         return "; ".join(f"{state.system}: {state.reason}" for state in self.unsupported)
 
+    def check_offers(self, runtime: str, precision: str) -> None:
+        """See that it can be measured so.
+
+        Raises:
+            InputError: saying what it offers, or why nothing.
+        """
+        if self.refusal:
+            raise InputError(f"device {self.id} is not supported: {self.refusal}")
+        for kind, name, offered in (
+            ("runtime", runtime, self.runtimes),
+            ("precision", precision, self.precisions),
+        ):
+            if name not in offered:
+                raise InputError(
+                    f"device {self.id} has no {kind} {name!r}; it offers: {', '.join(offered)}"
+                )
+
 
 def _files_in(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))} if folder.is_dir() else {}

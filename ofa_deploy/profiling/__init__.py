@@ -3,6 +3,7 @@
 from ofa_deploy.profiling.choice import choose_networks
 from ofa_deploy.profiling.measure import REFERENCE, measure
 from ofa_deploy.profiling.protocol import Protocol
+from ofa_deploy.profiling.remote import RemoteTarget, open_target
 from ofa_deploy.profiling.sentinels import (
     Sentinel,
     SentinelCheck,
@@ -22,6 +23,7 @@ from ofa_deploy.profiling.subject import Subject
 __all__ = [
     "REFERENCE",
     "Protocol",
+    "RemoteTarget",
     "Sentinel",
     "SentinelCheck",
     "Subject",
@@ -33,6 +35,7 @@ __all__ = [
     "conditions_here",
     "measure",
     "network_subject",
+    "open_target",
     "profile_space",
     "reference_arch",
 ]

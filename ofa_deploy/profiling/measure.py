@@ -1,4 +1,4 @@
-"""Measure graphs on this machine: worker processes, one after another, with a journal."""
+"""Measure graphs, here or on another device: processes, one after another, with a journal."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ from ofa_deploy.errors import InputError, NoisyDeviceError
 from ofa_deploy.hardware import Measurement, processor_name
 from ofa_deploy.profiling.process import run_worker
 from ofa_deploy.profiling.protocol import Protocol
-from ofa_deploy.profiling.subject import Subject, write_models
-from ofa_deploy.runtimes import get_runtime
+from ofa_deploy.profiling.remote import RemoteTarget
+from ofa_deploy.profiling.subject import Subject, builder, write_models
 
-__all__ = ["REFERENCE", "measure"]
+__all__ = ["REFERENCE", "engine_version", "measure"]
 
 REFERENCE = "reference"
 _TOO_NOISY = 0.25  # median disagreement of the processes beyond which nothing is returned
@@ -34,6 +34,7 @@ def measure(
     protocol: Protocol | None = None,
     minutes: float | None = None,
     journal: Path | None = None,
+    target: RemoteTarget | None = None,
     progress: Progress = SILENT,
     label: str = "measure",
 ) -> dict[str, Measurement]:
@@ -44,42 +45,60 @@ def measure(
         minutes: about how long to take, once all is built: the protocol's rounds are cut short.
         journal: a folder that keeps finished processes; a second call with the same subjects and
             settings reuses them.
+        target: the device to measure on; None is this machine.
 
     Returns:
         A measurement a name, and the reference's own under ``REFERENCE``.
 
     Raises:
         NoisyDeviceError: if the processes disagree too much.
-        DeviceError: if a worker process failed.
+        DeviceError: if a worker process failed, or the device is not reached any more.
     """
     if not subjects:
         raise InputError("nothing to measure")
     names = list(subjects)
-    count = -(-len(names) // _CHUNK)
+    count = -(-len(names) // (target.chunk if target else _CHUNK))
     # Dealt out, not cut: what is timed beside it moves a figure by a percent.
     chunks = [names[i::count] for i in range(count)]
     protocol = protocol or Protocol()
     if minutes is not None:
         seconds = round(60 * minutes / (protocol.processes * count), 1)
         protocol = replace(protocol, seconds=seconds)
+    version = engine_version(runtime, target)
     with tempfile.TemporaryDirectory(prefix="ofa-deploy-") as folder:
         models = write_models(
-            {**subjects, REFERENCE: reference}, Path(folder), runtime, precision, progress
+            {**subjects, REFERENCE: reference},
+            Path(folder),
+            runtime,
+            precision,
+            progress,
+            target.processor if target else "here",
         )
         identity = {
             "processor": processor_name(),
             "models": {name: model["sha256"] for name, model in models.items()},
-            "runtime": [runtime, get_runtime(runtime).version, precision, threads],
+            "runtime": [runtime, version, precision, threads],
             "protocol": asdict(protocol),
             "form": 2,  # of the records
+            **(target.identity() if target else {}),
         }
         records = Journal(journal / f"{digest(identity)}.jsonl", identity) if journal else _Memory()
-        _Bench(models, runtime, threads, protocol).run(chunks, records, progress, label)
+        bench = _Bench(models, runtime, threads, protocol, target)
+        bench.run(chunks, records, progress, label)
     try:
         return _combine(names, records.records, protocol)
     except NoisyDeviceError:
         records.clear()  # or the next try would find the same answers
         raise
+
+
+def engine_version(runtime: str, target: RemoteTarget | None = None) -> str:
+    """The version of the engine that measures.
+
+    Raises:
+        DeviceError: if the device has none.
+    """
+    return target.version(runtime) if target else builder(runtime).version
 
 
 @dataclass(frozen=True)
@@ -90,6 +109,7 @@ class _Bench:
     runtime: str
     threads: int
     protocol: Protocol
+    target: RemoteTarget | None
 
     def run(
         self,
@@ -102,12 +122,13 @@ class _Bench:
         wanted = [(c, p) for p in range(self.protocol.processes) for c in range(len(chunks))]
         done = {(record["chunk"], record["process"]) for record in records.records}
         rounds = self.protocol.rounds
+        measured = self.target.run if self.target else run_worker
         with progress.task(label, len(wanted) * rounds, done=len(done) * rounds) as task:
             for chunk, process in wanted:
                 if (chunk, process) in done:
                     continue
                 job = self._job(chunks[chunk], energy=process == 0)
-                answer = run_worker(job, chunks[chunk], finished=task.advance)
+                answer = measured(job, chunks[chunk], finished=task.advance)
                 records.append({"chunk": chunk, "process": process, **answer})
 
     def _job(self, names: Sequence[str], *, energy: bool) -> dict[str, Any]:
@@ -115,6 +136,7 @@ class _Bench:
             "models": {name: self.models[name] for name in (*names, REFERENCE)},
             "reference": REFERENCE,
             "runtime": self.runtime,
+            "settings": dict(builder(self.runtime).settings(self.threads)),
             "threads": self.threads,
             "protocol": asdict(self.protocol),
             "energy": energy,

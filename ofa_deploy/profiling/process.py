@@ -4,17 +4,20 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, Self
+from itertools import pairwise
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ofa_deploy._processes import module_command, module_environment
 from ofa_deploy.errors import DeviceError
+from ofa_deploy.profiling.pipe import printable
 
-__all__ = ["run_worker"]
+__all__ = ["Listener", "Message", "run_worker"]
 
+_ROUNDING = 1 + 1e-9
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -31,8 +34,15 @@ class _Figures(BaseModel):
     runs: int = Field(ge=1)
     energy_mj: float | None = Field(None, ge=0)
 
+    @model_validator(mode="after")
+    def _percentiles_rise(self) -> Self:
+        times = (self.p10, self.p50, self.p90, self.p99)
+        if any(low > _ROUNDING * high for low, high in pairwise(times)):
+            raise ValueError("expected percentiles that rise")
+        return self
 
-class _Message(BaseModel):
+
+class Message(BaseModel):
     """One line of a worker's: how far it is, its result, or why it gave up."""
 
     model_config = _STRICT
@@ -41,13 +51,67 @@ class _Message(BaseModel):
     result: dict[str, _Figures] | None = None
     windows: int | None = Field(None, ge=1)
     rejected: int | None = Field(None, ge=0)
-    error: str = ""
+    error: Annotated[str, AfterValidator(printable)] = ""
 
     @model_validator(mode="after")
     def _result_is_whole(self) -> Self:
         if not (self.result is None) == (self.windows is None) == (self.rejected is None):
             raise ValueError("a result comes with the number of windows, standing and rejected")
         return self
+
+
+class Listener:
+    """Hears a measuring process out.
+
+    Args:
+        names: what it times, beside the reference.
+        rounds: that it was asked for.
+        finished: told how many more rounds are finished.
+        what: messages call it.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        rounds: int,
+        finished: Callable[[int], None],
+        what: str = "a measuring process",
+    ) -> None:
+        self._names, self._rounds, self._finished = {"", *names}, rounds, finished
+        self._what = what
+        self._seen = 0
+        self._answer: dict[str, Any] | None = None
+
+    def hear(self, message: Message) -> None:
+        """One more line.
+
+        Raises:
+            DeviceError: if the process gave up.
+        """
+        if message.result is not None:
+            self._answer = message.model_dump(include={"result", "windows", "rejected"})
+        elif message.error:
+            raise DeviceError(f"{self._what} failed: {message.error}")
+        elif message.rounds > self._seen:
+            self._finished(message.rounds - self._seen)
+            self._seen = message.rounds
+
+    def ended(self, code: int, last: str) -> dict[str, Any]:
+        """What it found, once it has ended.
+
+        Args:
+            code: that it ended with.
+            last: of its complaints.
+
+        Raises:
+            DeviceError: if it failed, or answered for others than it was asked about.
+        """
+        if code or self._answer is None:
+            raise DeviceError(f"{self._what} failed (exit {code}): {last}")
+        if set(self._answer["result"]) != self._names:
+            raise DeviceError(f"{self._what} answered for others than it was asked about")
+        self._finished(self._rounds - self._seen)
+        return self._answer
 
 
 def run_worker(
@@ -72,6 +136,7 @@ def run_worker(
         DeviceError: if it failed, or answered anything else.
     """
     environment = {"OMP_NUM_THREADS": str(job["threads"])}
+    listener = Listener(names, job["protocol"]["rounds"], finished)
     with (
         tempfile.TemporaryFile("w+") as complaints,
         subprocess.Popen(
@@ -84,46 +149,26 @@ def run_worker(
         ) as worker,
     ):
         try:
-            answer, seen = _converse(worker, job, finished)
+            _converse(worker, job, listener)
         except BaseException:
             worker.kill()
             raise
         worker.wait()
         complaints.seek(0)
         last = (complaints.read().strip().splitlines() or ["no message"])[-1]
-    if worker.returncode or answer is None:
-        raise DeviceError(f"a measuring process failed (exit {worker.returncode}): {last}")
-    if set(answer["result"]) != {"", *names}:
-        raise DeviceError("a measuring process answered for others than it was asked about")
-    finished(job["protocol"]["rounds"] - seen)
-    return answer
+    return listener.ended(worker.returncode, last)
 
 
-def _converse(
-    worker: "subprocess.Popen[str]", job: Mapping[str, Any], finished: Callable[[int], None]
-) -> tuple[dict[str, Any] | None, int]:
-    assert worker.stdin is not None
+def _converse(worker: "subprocess.Popen[str]", job: Mapping[str, Any], listener: Listener) -> None:
+    assert worker.stdin is not None and worker.stdout is not None
     with suppress(BrokenPipeError):  # a worker that died says why on its stderr
         worker.stdin.write(json.dumps({**job, "sent": time.monotonic()}))
         worker.stdin.close()
-    answer, seen = None, 0
-    for message in _messages(worker):
-        if message.result is not None:
-            answer = message.model_dump(exclude={"rounds", "error"})
-        elif message.error:
-            raise DeviceError(f"a measuring process failed: {message.error}")
-        elif message.rounds > seen:
-            finished(message.rounds - seen)
-            seen = message.rounds
-    return answer, seen
-
-
-def _messages(worker: "subprocess.Popen[str]") -> Iterator[_Message]:
-    assert worker.stdout is not None
     for line in worker.stdout:
         try:
-            yield _Message.model_validate_json(line)
+            message = Message.model_validate_json(line)
         except ValidationError:
             raise DeviceError(
                 f"a measuring process answered {line.strip()[:80]!r}, not a result"
             ) from None
+        listener.hear(message)

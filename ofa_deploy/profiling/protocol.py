@@ -1,4 +1,6 @@
-"""The measuring protocol: many callables timed in turns with a reference. Stdlib and numpy only.
+"""The measuring protocol: many callables timed in turns with a reference.
+
+Standard library and numpy only, on Python 3.8 too: the agent carries this file to other devices.
 
 Timings drift with clocks, heat and neighbours; ratios between things timed next to each other do
 not. So each round times every subject a few runs, and the reference before and after every window
@@ -7,23 +9,31 @@ it, times the reference's own 10th percentile, which other programs move least: 
 machine that does nothing else. A window in which the reference moved is dropped and timed again.
 """
 
+from __future__ import annotations
+
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-__all__ = ["LEAST_ROUNDS", "Protocol", "Timings", "time_in_turns"]
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    import numpy.typing as npt
+
+__all__ = ["LEAST_ROUNDS", "Call", "Floats", "Protocol", "Timings", "time_in_turns"]
 
 LEAST_ROUNDS = 6
 
-Floats = npt.NDArray[np.float64]
-Call = Callable[[], None]
+# Texts, since Python 3.8 has no such types.
+Floats: TypeAlias = "npt.NDArray[np.float64]"
+Call: TypeAlias = "Callable[[], None]"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Protocol:
     """How often, and how strictly.
 

@@ -12,6 +12,7 @@ from ofa_deploy.errors import MismatchError
 from ofa_deploy.hardware import LatencyTable, LoadMeter, load_device
 from ofa_deploy.profiling.measure import REFERENCE, measure
 from ofa_deploy.profiling.protocol import Protocol
+from ofa_deploy.profiling.remote import RemoteTarget
 from ofa_deploy.profiling.space_table import (
     blocks_subject,
     conditions_here,
@@ -132,13 +133,16 @@ class SentinelCheck:
         return text + (busy if self.other_load > 0.1 else "")
 
 
-def changed_conditions(table: LatencyTable, device: str, *, mend: str) -> list[str]:
+def changed_conditions(
+    table: LatencyTable, device: str, *, mend: str, target: RemoteTarget | None = None
+) -> list[str]:
     """What changed on the machine that a table speaks of: its runtime's version or power mode.
 
     Args:
         table: whose machine this must be.
         device: what this machine is called.
         mend: what to do if it is another.
+        target: where it is; None is here.
 
     Returns:
         Each change as ``name (table, here)``.
@@ -154,6 +158,7 @@ def changed_conditions(table: LatencyTable, device: str, *, mend: str) -> list[s
     c = table.conditions
     here = conditions_here(
         load_device(device),
+        target,
         runtime=c.runtime,
         precision=c.precision,
         batch=c.batch,
@@ -215,13 +220,14 @@ def check_sentinels(
     *,
     count: int = 10,
     protocol: Protocol | None = None,
+    target: RemoteTarget | None = None,
     progress: Progress = SILENT,
 ) -> SentinelCheck:
-    """Measure about ten of a table's blocks again, here, in seconds.
+    """Measure about ten of a table's blocks again, in seconds, here or on ``target``.
 
-    This machine must be the one that the table speaks of; what may differ is what this is to find
-    out. All is timed in turns with the table's reference network, so that a block's change shows
-    apart from the machine's.
+    This machine, or the target, must be the one that the table speaks of; what may differ is what
+    this is to find out. All is timed in turns with the table's reference network, so that a
+    block's change shows apart from the machine's.
 
     Raises:
         MismatchError: if the table is of another space, or was imported and has no reference.
@@ -243,6 +249,7 @@ def check_sentinels(
         precision=c.precision,
         threads=c.threads,
         protocol=protocol or _short(table, blocks),
+        target=target,
         progress=progress,
         label=f"measure {len(blocks)} sentinel blocks",
     )
@@ -265,7 +272,9 @@ def check_sentinels(
     )
     spreads = hypot(table.reference.spread, taken[REFERENCE].spread)
     noise = max(spreads, _LEAST_LEVEL_NOISE)
-    return SentinelCheck(sentinels, scale, noise, round(meter.others(), 3))
+    return SentinelCheck(
+        sentinels, scale, noise, round(target.other_load if target else meter.others(), 3)
+    )
 
 
 def _short(table: LatencyTable, blocks: Sequence[Block]) -> Protocol:

@@ -22,10 +22,10 @@ from ofa_deploy.hardware import (
     processor_name,
 )
 from ofa_deploy.profiling.choice import choose_networks
-from ofa_deploy.profiling.measure import REFERENCE, measure
+from ofa_deploy.profiling.measure import REFERENCE, engine_version, measure
 from ofa_deploy.profiling.protocol import Protocol
+from ofa_deploy.profiling.remote import RemoteTarget
 from ofa_deploy.profiling.subject import Subject
-from ofa_deploy.runtimes import get_runtime
 from ofa_deploy.space import Arch, Block, SearchSpace
 
 __all__ = [
@@ -57,29 +57,31 @@ def blocks_subject(blocks: Sequence[Block], batch: int = 1) -> Subject:
 
 
 def conditions_here(
-    device: Device, *, runtime: str, precision: str, batch: int, threads: int
+    device: Device,
+    target: RemoteTarget | None = None,
+    /,
+    *,
+    runtime: str,
+    precision: str,
+    batch: int,
+    threads: int,
 ) -> Conditions:
-    """The conditions of a measurement on this machine.
+    """The conditions of a measurement on this machine, or on ``target``.
 
     Raises:
         InputError: if the device does not offer the runtime or precision.
+        DeviceError: if the target has no such runtime.
     """
-    for kind, name, offered in (
-        ("runtime", runtime, device.runtimes),
-        ("precision", precision, device.precisions),
-    ):
-        if name not in offered:
-            raise InputError(
-                f"device {device.id} has no {kind} {name!r}; it offers: {', '.join(offered)}"
-            )
+    device.check_offers(runtime, precision)
     return Conditions(
         device=device.id,
-        processor=processor_name(),
+        processor=target.hello.processor if target else processor_name(),
         runtime=runtime,
-        runtime_version=get_runtime(runtime).version,
+        runtime_version=engine_version(runtime, target),
         precision=precision,
         batch=batch,
         threads=threads,
+        power_mode=target.hello.power_mode if target else "",
     )
 
 
@@ -97,6 +99,7 @@ def profile_space(
     holdout: int = 24,
     seed: int = 0,
     journal: Path | None = None,
+    target: RemoteTarget | None = None,
     progress: Progress = SILENT,
 ) -> LatencyTable:
     """Measure every block of ``space``, and some whole networks, in turns with one reference.
@@ -107,14 +110,16 @@ def profile_space(
         calibration: whole networks, chosen to be informative, that correct the sum of blocks.
         holdout: others, drawn at random and evenly over resolutions, that only judge the result.
         journal: a folder that keeps finished work, so that an interrupted run goes on.
+        target: where ``device`` is reached; None is this machine.
 
     Raises:
         NoisyDeviceError: if the machine would not stand still.
+        DeviceError: if a process failed, or the target is not reached any more.
     """
     if calibration < 4 or holdout < 2:
         raise InputError("expected at least 4 calibration networks, and 2 holdout ones")
     conditions = conditions_here(
-        device, runtime=runtime, precision=precision, batch=batch, threads=threads
+        device, target, runtime=runtime, precision=precision, batch=batch, threads=threads
     )
     networks = choose_networks(space, calibration, holdout, seed)
     blocks = {block.key: block for block in space.blocks()}
@@ -136,6 +141,7 @@ def profile_space(
         protocol=protocol,
         minutes=None if protocol else minutes,
         journal=journal,
+        target=target,
         progress=progress,
         label=f"profile {len(blocks)} blocks, {len(networks)} networks",
     )
@@ -147,7 +153,7 @@ def profile_space(
         conditions=conditions,
         protocol={**asdict(protocol or Protocol()), **({} if protocol else {"minutes": minutes})},
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        other_load=round(meter.others(), 3),
+        other_load=round(target.other_load if target else meter.others(), 3),
         empty_ms=taken[_EMPTY].ms,
         reference=taken[REFERENCE],
         blocks={key: _entry(b, taken[key], taken[_EMPTY].ms, batch) for key, b in blocks.items()},

@@ -17,9 +17,11 @@ import onnx
 
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import DeviceError
-from ofa_deploy.runtimes import get_runtime
+from ofa_deploy.profiling.engines import PROVIDERS
+from ofa_deploy.runtimes import Runtime, get_runtime
+from ofa_deploy.runtimes.base import ByteMath
 
-__all__ = ["Subject", "write_models"]
+__all__ = ["Subject", "builder", "write_models"]
 
 _MANY = 20  # graphs that may take long enough to build for somebody to wonder
 _MOST_BUILDERS = 8
@@ -53,8 +55,12 @@ def write_models(
     runtime: str,
     precision: str,
     progress: Progress,
+    processor: str = "here",
 ) -> dict[str, dict[str, Any]]:
     """Build every graph into a file.
+
+    Args:
+        processor: one of ``PROCESSORS``, for which INT8 files are.
 
     Returns:
         By name ``path``, ``shape`` and ``sha256``; the hash is the graph's, since engines build no
@@ -66,7 +72,7 @@ def write_models(
     builds = _in_parallel if many and precision == "int8" else _in_turn
     placed = ((folder / f"{place}.model", each) for place, each in enumerate(subjects.values()))
     with bars.task(f"build {len(subjects)} {precision} graphs", len(subjects)) as task:
-        made = builds(_jobs(placed, runtime, precision))
+        made = builds(_jobs(placed, runtime, precision, processor))
         for (name, subject), (path, sha256) in zip(subjects.items(), made, strict=True):
             models[name] = {"path": path, "shape": list(subject.shape), "sha256": sha256}
             task.advance()
@@ -81,20 +87,39 @@ class _Job:
     graph: bytes
     runtime: str
     precision: str
+    processor: str
     calibration: tuple[Floats, ...]
 
     def run(self) -> tuple[str, str]:
         """Build it; where it lies, and the graph's hash."""
         graph = onnx.ModelProto.FromString(self.graph)
-        built = get_runtime(self.runtime).build(graph, self.precision, self.calibration)
-        Path(self.path).write_bytes(built)
+        Path(self.path).write_bytes(self._built(graph))
         return self.path, hashlib.sha256(self.graph).hexdigest()
 
+    def _built(self, graph: onnx.ModelProto) -> bytes:
+        runtime = builder(self.runtime)
+        if self.precision != "int8" or self.processor == "here":
+            return runtime.build(graph, self.precision, self.calibration)
+        from ofa_deploy.runtimes.onnx_int8 import Quantizer  # takes a while to import
+        from ofa_deploy.runtimes.openvino import OpenVino
 
-def _jobs(subjects: Iterator[tuple[Path, Subject]], runtime: str, precision: str) -> Iterator[_Job]:
+        math = ByteMath.of(self.processor)
+        if isinstance(runtime, OpenVino):
+            return runtime.quantized(graph, self.calibration, math)
+        return bytes(Quantizer(graph, self.calibration, math).build().SerializeToString())
+
+
+def builder(runtime: str) -> Runtime:
+    """What builds the files for an engine: ONNX Runtime's providers load the same ones."""
+    return get_runtime("onnxruntime" if runtime in PROVIDERS else runtime)
+
+
+def _jobs(
+    subjects: Iterator[tuple[Path, Subject]], runtime: str, precision: str, processor: str
+) -> Iterator[_Job]:
     for path, subject in subjects:
         graph = subject.graph.SerializeToString()
-        yield _Job(str(path), graph, runtime, precision, _calibration(subject))
+        yield _Job(str(path), graph, runtime, precision, processor, _calibration(subject))
 
 
 def _calibration(subject: Subject) -> tuple[Floats, ...]:

@@ -6,54 +6,21 @@ layout of memory alone moves a process's timings by some percent.
 """
 
 import json
-import os
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ofa_deploy.errors import OfaDeployError
-from ofa_deploy.hardware.energy import EnergyMeter
-from ofa_deploy.profiling.protocol import Floats, Protocol, Timings, time_in_turns
+from ofa_deploy.profiling.agent import models, work
+from ofa_deploy.profiling.engines import ENGINES, EngineError, open_model
+from ofa_deploy.profiling.protocol import Call
 from ofa_deploy.runtimes import get_runtime
 
-__all__ = ["Call", "main", "serve", "summary"]
-
-Call = Callable[[], None]
-
-
-def summary(timings: Timings) -> dict[str, dict[str, float]]:
-    """Per subject: the ratio to the reference and percentiles in ms; ``""`` is the reference."""
-    result = {"": _percentiles(timings.reference) | {"ratio": 1.0}}
-    for name, times in timings.subjects.items():
-        ratio = float(np.median(timings.ratios[name]))
-        result[name] = _percentiles(times) | {"ratio": ratio}
-    return result
-
-
-def _percentiles(times: Floats) -> dict[str, float]:
-    values = np.quantile(times, [0.1, 0.5, 0.9, 0.99])
-    names = ("p10", "p50", "p90", "p99")
-    return {name: float(v) for name, v in zip(names, values, strict=True)} | {"runs": times.size}
-
-
-def _bound(path: str, shape: list[int], runtime: str, threads: int) -> Call:
-    session = get_runtime(runtime).load(Path(path).read_bytes(), threads=threads)
-    images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    call = session.bound(images)
-    call()
-    return call
-
-
-def _models(job: dict[str, Any]) -> tuple[Call, dict[str, Call]]:
-    calls = {
-        name: _bound(model["path"], model["shape"], job["runtime"], job["threads"])
-        for name, model in job["models"].items()
-    }
-    return calls.pop(job["reference"]), calls
+__all__ = ["Call", "main", "serve"]
 
 
 def serve(make: Callable[[dict[str, Any]], tuple[Call, dict[str, Call]]]) -> None:
@@ -63,35 +30,30 @@ def serve(make: Callable[[dict[str, Any]], tuple[Call, dict[str, Call]]]) -> Non
         make: loads what the job names: the reference, and calls by name, each done once already.
     """
     try:
-        _work(json.load(sys.stdin), make)
-    except OfaDeployError as error:
-        print(json.dumps({"error": " ".join(str(error).split())}), flush=True)
+        work(json.load(sys.stdin), make, _say)
+    except (OfaDeployError, EngineError) as error:
+        _say({"error": " ".join(str(error).split())})
 
 
-def _work(
-    job: dict[str, Any], make: Callable[[dict[str, Any]], tuple[Call, dict[str, Call]]]
-) -> None:
-    if job["threads"] == 1 and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    reference, calls = make(job)
-    spent_s = time.monotonic() - job["sent"]  # the start of this process included
-    protocol = Protocol(**job["protocol"])
-    for event in time_in_turns(reference, calls, protocol, spent_s=spent_s):
-        if isinstance(event, int):
-            print(json.dumps({"rounds": event}), flush=True)
-        else:
-            found = summary(event)
-            if job.get("energy"):
-                _add_energy(found, {"": reference, **calls})
-            windows = {"windows": event.windows, "rejected": event.rejected}
-            print(json.dumps({"result": found, **windows}), flush=True)
+def _say(message: dict[str, Any]) -> None:
+    print(json.dumps(message), flush=True)
 
 
-def _add_energy(found: dict[str, dict[str, float]], calls: Mapping[str, Call]) -> None:
-    """Where the device counts energy: run each subject for a while, and nothing else."""
-    if (meter := EnergyMeter.find()) is not None:
-        for name, call in calls.items():
-            found[name]["energy_mj"] = meter.per_call(call)
+def _opened(
+    path: str, shape: list[int], runtime: str, settings: dict[str, str | int], *, threads: int
+) -> Call:
+    """As an agent opens it, where an agent can."""
+    if runtime in ENGINES:
+        return open_model(path, shape, runtime, settings)
+    session = get_runtime(runtime).load(Path(path).read_bytes(), threads=threads)
+    images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    call = session.bound(images)
+    call()
+    return call
+
+
+def _models(job: dict[str, Any]) -> tuple[Call, dict[str, Call]]:
+    return models(job, partial(_opened, threads=job["threads"]))
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from ofa_deploy.profiling import Protocol
 from ofa_deploy.profiling import protocol as protocol_module
+from ofa_deploy.profiling.agent import summary
 from ofa_deploy.profiling.protocol import Timings, time_in_turns
-from ofa_deploy.profiling.worker import summary
 
 MS = 1_000_000
 

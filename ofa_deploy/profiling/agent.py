@@ -1,0 +1,407 @@
+"""What measures, on this machine or another one: measuring processes, and a session that runs them.
+
+``work`` is what every measuring process does. ``main`` is what a device runs that was sent this
+file and what it needs, joined into one (``bundle.py``): a session, which takes requests on stdin
+and answers on stdout, a JSON object a line, and starts a process of its own (``worker``) for each
+job. A session keeps models in a temporary folder, and leaves nothing behind when it ends: on
+``bye``, when its connection ends, on SIGHUP or SIGTERM, or when nobody was heard for long. What a
+killed one leaves is removed by the next.
+
+Standard library, numpy and one engine only, on Python 3.8 too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ofa_deploy.hardware.energy import EnergyMeter
+from ofa_deploy.hardware.telemetry._system import read_text
+from ofa_deploy.hardware.telemetry.identity import identify
+from ofa_deploy.hardware.telemetry.load import LoadMeter
+from ofa_deploy.hardware.telemetry.sensors import Sensors
+from ofa_deploy.profiling.agent_folder import Folder
+from ofa_deploy.profiling.engines import EngineError, one_line, open_model, version, versions
+from ofa_deploy.profiling.protocol import Protocol, time_in_turns
+
+if TYPE_CHECKING:
+    from typing import IO, Any
+
+    from ofa_deploy.hardware.telemetry.reading import Telemetry
+    from ofa_deploy.profiling.protocol import Call, Floats, Timings
+
+__all__ = ["FORM", "LONGEST_LINE", "main", "models", "summary", "work"]
+
+FORM = 1  # of what host and session say to each other
+LONGEST_LINE = 2**16  # that a session says
+_LONGEST_REQUEST = 2**20
+_SILENCE_S = {True: 60.0, False: 900.0}  # by whether a job runs; then nobody is there any more
+_MOST_MODELS = 2**30  # bytes kept; the least recently used go first
+_BLOCK = 2**20
+# Starts this file again with this process's own path, whatever made it up.
+_WORKER = (
+    "import sys,json;file,path=sys.argv[1:3];sys.argv[1:]=['worker'];sys.path[:]=json.loads(path);"
+    "SOURCE=open(file,'rb').read();exec(compile(SOURCE,file,'exec'))"
+)
+
+
+# -- a measuring process --------------------------------------------------------------------
+
+
+def summary(timings: Timings) -> dict[str, dict[str, float]]:
+    """Per subject: the ratio to the reference and percentiles in ms; ``""`` is the reference."""
+    result = {"": {**_percentiles(timings.reference), "ratio": 1.0}}
+    for name, times in timings.subjects.items():
+        ratio = float(np.median(timings.ratios[name]))
+        result[name] = {**_percentiles(times), "ratio": ratio}
+    return result
+
+
+def _percentiles(times: Floats) -> dict[str, float]:
+    p10, p50, p90, p99 = (float(v) for v in np.quantile(times, [0.1, 0.5, 0.9, 0.99]))
+    return {"p10": p10, "p50": p50, "p90": p90, "p99": p99, "runs": times.size}
+
+
+def work(
+    job: dict[str, Any],
+    make: Callable[[dict[str, Any]], tuple[Call, dict[str, Call]]],
+    say: Callable[[dict[str, Any]], None],
+) -> None:
+    """Do a job.
+
+    Args:
+        make: loads what the job names: the reference, and calls by name, each done once already.
+        say: told how many rounds are finished, and at last the result.
+    """
+    if job["threads"] == 1 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    reference, calls = make(job)
+    spent_s = time.monotonic() - job["sent"]  # the start of this process included
+    protocol = Protocol(**job["protocol"])
+    for event in time_in_turns(reference, calls, protocol, spent_s=spent_s):
+        if isinstance(event, int):
+            say({"rounds": event})
+            continue
+        found = summary(event)
+        meter = EnergyMeter.find() if job.get("energy") else None
+        if meter is not None:
+            for name, call in {"": reference, **calls}.items():  # each for a while, and no other
+                found[name]["energy_mj"] = meter.per_call(call)
+        say({"result": found, "windows": event.windows, "rejected": event.rejected})
+
+
+def models(
+    job: dict[str, Any], load: Callable[..., Call] = open_model
+) -> tuple[Call, dict[str, Call]]:
+    """What a job times: its reference, and the others by name."""
+    calls = {
+        name: load(model["path"], model["shape"], job["runtime"], job["settings"])
+        for name, model in job["models"].items()
+    }
+    return calls.pop(job["reference"]), calls
+
+
+def _worker() -> None:
+    """A measuring process of a session. It ends with it."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # engines that talk shall not talk into the answers
+
+    def say(message: dict[str, Any]) -> None:
+        out.write(json.dumps(message) + "\n")
+        out.flush()
+
+    def end_with_session() -> None:
+        sys.stdin.read()
+        _kill_group(os.getpid())
+
+    job = json.loads(sys.stdin.readline())
+    try:
+        engine = version(job["runtime"])  # before there are threads: some engines fork
+        threading.Thread(target=end_with_session, daemon=True).start()
+        say({"engine": engine})
+        work(job, models, say)
+    except EngineError as error:
+        say({"error": one_line(error)})
+    os._exit(0)
+
+
+# -- a session ------------------------------------------------------------------------------
+
+
+class _Session:
+    """Requests, one after another; a job runs beside them, so that its end is not waited for."""
+
+    def __init__(self, source: bytes, requests: IO[bytes], answers: IO[bytes]) -> None:
+        self._source, self._requests, self._answers = source, requests, answers
+        self._lock = threading.Lock()
+        self._folder: Folder | None = None
+        self._models: OrderedDict[str, int] = OrderedDict()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._heard = time.monotonic()
+
+    def run(self) -> None:
+        """Answer until somebody ends it."""
+        threading.Thread(target=self._end_when_silent, daemon=True).start()
+        while True:
+            line = self._requests.readline(_LONGEST_REQUEST)
+            self._heard = time.monotonic()
+            if not line.endswith(b"\n"):
+                return  # the connection ended, or what comes is no request
+            request = json.loads(line)
+            if request["do"] == "bye":
+                return
+            try:
+                self._answer(request)
+            except OSError as error:
+                if isinstance(error, BrokenPipeError):
+                    raise
+                self.say({"error": "storage: " + one_line(error)})
+
+    def _answer(self, request: dict[str, Any]) -> None:
+        do = request["do"]
+        if do == "ping":
+            self.say({"pong": True})
+        elif do == "hello":
+            self._hello(request["token"])
+        elif do == "need":
+            self._need(request["models"])
+        elif do == "put":
+            self._put(request["put"], request["size"])
+        elif do == "time":
+            self._time(request["job"])
+        else:
+            self.say({"error": "unknown request " + one_line(do)})
+
+    def say(self, message: Mapping[str, Any]) -> None:
+        """One line to the host."""
+        self._send(json.dumps(message).encode() + b"\n")
+
+    def _send(self, line: bytes) -> None:
+        with self._lock:
+            self._answers.write(line)
+            self._answers.flush()
+
+    def _end_when_silent(self) -> None:
+        while time.monotonic() - self._heard < _SILENCE_S[self._child is not None]:
+            time.sleep(5.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _hello(self, token: str) -> None:
+        self._folder = Folder.claim(token)
+        (self._folder.path / "agent.py").write_bytes(self._source)
+        here = identify()
+        self.say(
+            {
+                "hello": FORM,
+                "python": here.python,
+                "numpy": np.__version__,
+                "runtimes": versions(),
+                "processor": here.processor,
+                "machine": here.architecture,
+                "system": here.system,
+                "vnni": _has_vnni(),
+                "cores": here.cores,
+                "memory_mib": here.memory_mib,
+                "load": round(os.getloadavg()[0], 2),
+                "boot": read_text(Path("/proc/sys/kernel/random/boot_id"), 64) or "",
+                "board": _board(),
+                "power_mode": _telemetry().power_mode,
+                "others": self._folder.others,
+            }
+        )
+
+    @property
+    def _path(self) -> Path:
+        assert self._folder is not None
+        return self._folder.path
+
+    def _need(self, wanted: list[str]) -> None:
+        """Which models are not here; the others will stay until something else is needed."""
+        for name in wanted:
+            if name in self._models:
+                self._models.move_to_end(name)
+        self.say({"missing": [name for name in wanted if name not in self._models]})
+
+    def _put(self, name: str, size: int) -> None:
+        """Take a model; one that cannot be kept is read all the same, to hear what follows."""
+        self._make_room(size)
+        partial, digest, blocks = self._path / "partial", hashlib.sha256(), self._blocks(size)
+        problem = ""
+        try:
+            with partial.open("wb") as file:
+                for block in blocks:
+                    digest.update(block)
+                    file.write(block)
+            if digest.hexdigest() != name:
+                problem = "a model arrived damaged"
+        except OSError as error:
+            problem = f"{one_line(error.strerror)} in {self._path.parent}"
+            for _ in blocks:
+                pass
+        if problem:
+            partial.unlink()
+            self.say({"error": problem})
+            return
+        partial.replace(self._path / name)
+        self._models[name] = size
+        self.say({"have": name})
+
+    def _make_room(self, size: int) -> None:
+        kept = sum(self._models.values())
+        room = min(_MOST_MODELS, kept + shutil.disk_usage(str(self._path)).free // 2)
+        while self._models and kept + size > room:
+            oldest, freed = self._models.popitem(last=False)
+            (self._path / oldest).unlink()
+            kept -= freed
+
+    def _blocks(self, size: int) -> Iterator[bytes]:
+        while size:
+            block = self._requests.read(min(size, _BLOCK))
+            if not block:
+                raise EOFError("the connection ended")
+            self._heard = time.monotonic()
+            size -= len(block)
+            yield block
+
+    def _time(self, job: dict[str, Any]) -> None:
+        if self._child is not None:
+            self.say({"error": "a job is running already"})
+            return
+        if not all(model["sha256"] in self._models for model in job["models"].values()):
+            self.say({"error": f"no room in {self._path.parent} for the models of one job"})
+            return
+        for model in job["models"].values():
+            model["path"] = str(self._path / model["sha256"])
+        job["sent"] = time.monotonic()
+        meter = LoadMeter()
+        child = subprocess.Popen(
+            [
+                *(sys.executable, "-I", "-S", "-B", "-c", _WORKER),
+                *(str(self._path / "agent.py"), json.dumps(sys.path)),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=str(self._path),
+            start_new_session=True,
+            env={**os.environ, **self._variables(job["threads"])},
+        )
+        self._child = child
+        assert child.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # one that died says why on its stderr
+            child.stdin.write(json.dumps(job).encode() + b"\n")
+            child.stdin.flush()
+        threading.Thread(target=self._follow, args=(child, meter), daemon=True).start()
+
+    def _variables(self, threads: int) -> dict[str, str]:
+        """Engines leave files of their own in the temporary folder."""
+        return {"OMP_NUM_THREADS": str(threads), "TMPDIR": str(self._path)}
+
+    def _follow(self, child: subprocess.Popen[bytes], meter: LoadMeter) -> None:
+        """Pass on what a measuring process says, and then how it ended."""
+        words: list[str] = []
+        hearing = threading.Thread(target=_last_words, args=(child.stderr, words), daemon=True)
+        hearing.start()
+        threading.Thread(target=_reap, args=(child,), daemon=True).start()
+        try:
+            for line in _lines(child.stdout):
+                self._send(line)
+            code = child.wait()
+            hearing.join()
+            self._child = None
+            others = round(meter.others(), 4)  # before anything else is asked
+            last = words[-1] if words else ""
+            state = _telemetry().to_dict()
+            self.say({"ended": code, "last": last, "others": others, "telemetry": state})
+        except OSError:  # the connection has ended
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        child = self._child
+        if child is not None:
+            _kill_group(child.pid)
+            child.wait()
+        if self._folder is not None:
+            self._folder.remove()
+
+
+def _lines(stream: IO[bytes] | None) -> Iterator[bytes]:
+    """What a child says, in parts of bounded length."""
+    assert stream is not None
+    return iter(lambda: stream.readline(LONGEST_LINE), b"")
+
+
+def _reap(child: subprocess.Popen[bytes]) -> None:
+    """End what a measuring process started: it may hold the pipes open for ever."""
+    child.wait()
+    _kill_group(child.pid)
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _last_words(stream: IO[bytes] | None, words: list[str]) -> None:
+    for line in _lines(stream):
+        if line.strip():
+            words[:] = [one_line(line.decode("utf-8", "replace"))]
+
+
+def _telemetry() -> Telemetry:
+    with Sensors.find() as sensors:
+        return sensors.read()
+
+
+def _has_vnni() -> bool:
+    """Whether an x86 processor multiplies bytes into 32-bit sums at once."""
+    flags = read_text(Path("/proc/cpuinfo")) or ""
+    return "avx512_vnni" in flags or "avx_vnni" in flags
+
+
+def _board() -> str:
+    """Tells boards apart that are alike, without telling their numbers."""
+    places = ("/proc/device-tree/serial-number", "/etc/machine-id")
+    numbers = " ".join(read_text(Path(place), 256) or "" for place in places)
+    return hashlib.sha256(b"ofa-deploy " + numbers.encode()).hexdigest()[:16]
+
+
+def main(source: bytes) -> None:
+    """Be a session on stdin and stdout, or a measuring process of one.
+
+    Args:
+        source: of the file that this runs from, which measuring processes are started with.
+    """
+    if sys.argv[1:] == ["worker"]:
+        _worker()
+
+    def stop(*_: object) -> None:
+        raise SystemExit
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    session = _Session(source, sys.stdin.buffer, sys.stdout.buffer)
+    try:
+        session.run()
+    except (SystemExit, EOFError, BrokenPipeError):
+        pass
+    finally:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        session.end()
+    os._exit(0)  # threads may still wait for what does not come

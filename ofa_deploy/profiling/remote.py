@@ -1,0 +1,255 @@
+"""Another device as a place to measure on, through connections that may drop.
+
+A process that was interrupted is measured again as a whole, after the device was reached again:
+what a process finds is never put together from two, let alone from before and after a reboot.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Self
+
+from ofa_deploy._progress import SILENT, Progress
+from ofa_deploy.errors import DeviceError
+from ofa_deploy.hardware import Device
+from ofa_deploy.profiling.engines import PROVIDERS
+from ofa_deploy.profiling.pipe import Dropped
+from ofa_deploy.profiling.session import Hello, Session, Transport
+from ofa_deploy.profiling.ssh import Ssh
+
+__all__ = ["RemoteTarget", "open_target"]
+
+_DELAYS_S = (
+    0.5,
+    1.0,
+    2.0,
+    4.0,
+    8.0,
+    16.0,
+    30.0,
+    30.0,
+    30.0,
+    30.0,
+)  # a reboot takes a minute or two
+_ARM = ("aarch64", "arm64", "armv7l", "armv8l")
+
+
+class RemoteTarget:
+    """A device that is reached by a ``Transport``. Connected when made, closed by ``with``.
+
+    Args:
+        delays_s: pauses before each new try to reach it, for one measuring process.
+        sleep: makes the pauses.
+        silence_s: without an answer, after which the connection is taken for dead.
+        progress: told when the connection dropped.
+
+    Attributes:
+        chunk: subjects a process; fewer than here, since an interrupted process starts anew.
+        hello: what the device says of itself.
+        reconnects: how often it was reached again.
+        reboots: how often it had started anew then.
+
+    Raises:
+        DeviceError: if it cannot be reached, or cannot run the agent.
+    """
+
+    chunk = 32
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        delays_s: Sequence[float] = _DELAYS_S,
+        sleep: Callable[[float], None] = time.sleep,
+        silence_s: float = 60.0,
+        progress: Progress = SILENT,
+    ) -> None:
+        self._transport, self._delays_s, self._sleep = transport, tuple(delays_s), sleep
+        self._silence_s, self._progress = silence_s, progress
+        self._token = secrets.token_hex(8)
+        self._shares: list[float] = []
+        self.reconnects = self.reboots = 0
+        try:
+            self._session: Session | None = self._open()
+        except Dropped as dropped:
+            failure = transport.failure(dropped.code, dropped.complaints)
+            raise DeviceError(failure.message) from None
+        self.hello: Hello = self._session.hello
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        session, self._session = self._session, None
+        if session is None:
+            return
+        if kind is None:
+            session.close()
+        else:
+            session.kill()
+
+    @property
+    def name(self) -> str:
+        """What messages call the device."""
+        return self._transport.name
+
+    @property
+    def processor(self) -> str:
+        """For which of ``PROCESSORS`` INT8 files must be."""
+        if self.hello.machine in _ARM:
+            return "arm"
+        return "x86-vnni" if self.hello.vnni else "x86"
+
+    @property
+    def other_load(self) -> float:
+        """Share of the device that other programs used while processes measured, 0 to 1."""
+        return sum(self._shares) / len(self._shares) if self._shares else 0.0
+
+    def version(self, runtime: str) -> str:
+        """The version of an engine there.
+
+        Raises:
+            DeviceError: if it is not installed.
+        """
+        module = "onnxruntime" if runtime in PROVIDERS else runtime
+        if module not in self.hello.runtimes:
+            has = ", ".join(self.hello.runtimes) or "none"
+            raise DeviceError(
+                f"{self.name} has no {module} (engines that it has: {has}): install it into the "
+                f"Python that is used there ({self.hello.python})"
+            )
+        return self.hello.runtimes[module]
+
+    def identity(self) -> dict[str, Any]:
+        """What tells its measurements from those of other devices, and of others like it."""
+        return self.hello.model_dump(
+            include={"processor", "machine", "cores", "board", "power_mode"}
+        )
+
+    def run(
+        self, job: Mapping[str, Any], names: Iterable[str], *, finished: Callable[[int], None]
+    ) -> dict[str, Any]:
+        """As ``run_worker``, on the device; as often as it takes.
+
+        Returns:
+            The same, and ``boot``: what the device was started as.
+
+        Raises:
+            DeviceError: if the process failed, the answer makes no sense, another device answers,
+                or this one is not reached any more.
+        """
+        names = tuple(names)
+        version = self.version(job["runtime"])
+        furthest = _Furthest(finished)
+        for delay_s in (*self._delays_s, None):
+            try:
+                if self._session is None:
+                    self._session = self._reopened()
+                answer = self._session.time(job, names, furthest.begin(), version=version)
+                self._shares.append(answer.pop("others"))
+                return {**answer, "boot": self.hello.boot}
+            except Dropped as dropped:
+                why = self._dropped(dropped)
+            if delay_s is not None:
+                self._progress.say(f"{why}; trying again in {delay_s:g} s")
+                self._sleep(delay_s)
+        raise DeviceError(
+            f"{why}; tried {len(self._delays_s) + 1} times; finished work is kept, run again to "
+            "go on"
+        )
+
+    def _dropped(self, dropped: Dropped) -> str:
+        """Let go of a connection; why it ended.
+
+        Raises:
+            DeviceError: if it will not come back.
+        """
+        if self._session is not None:
+            self._session.kill()
+            self._session = None
+        if dropped.code is None:
+            return str(dropped)
+        failure = self._transport.failure(dropped.code, dropped.complaints)
+        if failure.lasting:
+            raise DeviceError(failure.message) from None
+        return failure.message
+
+    def _open(self) -> Session:
+        session = Session(self._transport, self._token, silence_s=self._silence_s)
+        if session.hello.others:
+            session.kill()
+            raise DeviceError(
+                f"{self.name} is busy: another ofa-deploy measures there; wait for it, since two "
+                "would disturb each other"
+            )
+        return session
+
+    def _reopened(self) -> Session:
+        """The device again, and not another one.
+
+        Raises:
+            Dropped: if it is not reached.
+            DeviceError: if another one is.
+        """
+        session = self._open()
+        before, now = self.hello, session.hello
+        same = {"load": before.load, "boot": before.boot, "memory_mib": before.memory_mib}
+        if now.model_copy(update=same) != before:
+            session.kill()
+            different = [
+                f"{field} ({was}, {getattr(now, field)})"
+                for field, was in before
+                if field not in same and was != getattr(now, field)
+            ]
+            raise DeviceError(
+                f"{self.name} is another device than before, or was changed (before, now): "
+                f"{', '.join(different)}; run again to measure it as it is"
+            )
+        self.reconnects += 1
+        if now.boot != before.boot:
+            self.reboots += 1
+            self._progress.say(
+                f"{self.name} has been started anew; what it had not finished begins again"
+            )
+        self.hello = now
+        return session
+
+
+class _Furthest:
+    """Rounds of a process that may begin again: none is told twice."""
+
+    def __init__(self, finished: Callable[[int], None]) -> None:
+        self._finished, self._told = finished, 0
+
+    def begin(self) -> Callable[[int], None]:
+        """To be told of the rounds of one try."""
+        at = 0
+
+        def more(rounds: int) -> None:
+            nonlocal at
+            at += rounds
+            if at > self._told:
+                self._finished(at - self._told)
+                self._told = at
+
+        return more
+
+
+def open_target(
+    device: Device, *, config: Path | None = None, progress: Progress = SILENT
+) -> AbstractContextManager[RemoteTarget | None]:
+    """Where a device is measured, for ``with``: None is this machine.
+
+    Args:
+        config: an OpenSSH configuration in place of the user's.
+
+    Raises:
+        InputError: if nothing says where it is.
+        DeviceError: if it cannot be reached, or cannot run the agent.
+    """
+    connection = device.ssh
+    if connection is None:
+        return nullcontext()
+    return RemoteTarget(Ssh(connection, device.interpreter, config), progress=progress)

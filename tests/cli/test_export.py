@@ -4,7 +4,6 @@ import importlib
 import json
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,12 @@ import pytest
 
 from ofa_deploy.errors import MissingDependencyError
 from ofa_deploy.export import load_manifest
-from ofa_deploy.profiling import Protocol
 
 bundle_module: Any = importlib.import_module("ofa_deploy.export.bundle")
 Cli = Callable[..., Any]
 
 TARGETS = "onnx,onnx-fp16,ort-int8,openvino,torch-export,tensorrt-int8"
 FEW = ("--calibration-images", 16, "--no-sensitivity", "--allowed-loss", 100)
-
-
-@pytest.fixture(autouse=True)
-def _few_timings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real ones, but few."""
-    few = Protocol(rounds=1, runs=2, processes=1, tolerance=1e9)
-    short = partial(bundle_module.time_files, protocol=few)
-    monkeypatch.setattr(bundle_module, "time_files", short)
 
 
 @pytest.fixture

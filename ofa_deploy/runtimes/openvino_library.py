@@ -22,24 +22,22 @@ _LEAST, _LEAST_NNCF = "2025.0", "3.0"
 
 
 def openvino() -> Any:
-    """The module.
+    """The engine's module.
 
     Raises:
         MissingDependencyError: if it is not installed, or too old.
     """
-    module = optional_import("openvino", extra="openvino")
-    check_least("openvino", module.__version__, _LEAST, extra="openvino")
-    return module
+    return _module("openvino", _LEAST)
 
 
 def nncf() -> Any:
-    """The module that quantises.
+    """The module that quantises; raises as ``openvino`` does."""
+    return _module("nncf", _LEAST_NNCF)
 
-    Raises:
-        MissingDependencyError: if it is not installed, or too old.
-    """
-    module = optional_import("nncf", extra="openvino")
-    check_least("nncf", module.__version__, _LEAST_NNCF, extra="openvino")
+
+def _module(name: str, least: str) -> Any:
+    module = optional_import(name, extra="openvino")
+    check_least(name, module.__version__, least, extra="openvino")
     return module
 
 

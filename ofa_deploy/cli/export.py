@@ -169,6 +169,9 @@ def export(
         capabilities=_split(compute_capabilities),
         timing_cache=timing_cache,
     )
+    for path in subnets or []:
+        if not path.exists():  # before engines are looked for, which takes seconds
+            raise InputError(f"{path}: no such file or folder")
     check_targets(options)
     bars = progress(quiet)
     if run is not None and arch is not None:

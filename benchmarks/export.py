@@ -41,11 +41,10 @@ from ofa_deploy.data import Images, ImageSet
 from ofa_deploy.export import ExportOptions, Latency, Manifest, export_subnet
 from ofa_deploy.export.probe import probe_images
 from ofa_deploy.export.timing import TimedFile, time_files
-from ofa_deploy.hardware import LoadMeter, processor_name
+from ofa_deploy.hardware import LoadMeter, has_vnni, processor_name
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.profiling import Protocol, reference_arch
 from ofa_deploy.runtimes import get_runtime
-from ofa_deploy.runtimes.base import has_vnni
 from ofa_deploy.space import Arch, SearchSpace, get_space
 from ofa_deploy.supernet import (
     Ensemble,

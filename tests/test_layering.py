@@ -34,6 +34,7 @@ SIDEWAYS = {
     ("_files", "errors"),
     ("pareto", "space"),
     ("runtimes", "graph"),
+    ("runtimes", "hardware"),
     ("supernet", "predict"),
     ("__main__", "cli"),
 }

@@ -33,8 +33,7 @@ from ofa_deploy.export.source import Source
 from ofa_deploy.export.target import Built, Target
 from ofa_deploy.export.targets import get_target
 from ofa_deploy.export.timing import REFERENCE, TimedFile
-from ofa_deploy.hardware import processor_name
-from ofa_deploy.runtimes.base import has_vnni
+from ofa_deploy.hardware import has_vnni, processor_name
 from ofa_deploy.supernet import SubnetFile, load_members
 
 __all__ = ["Draft", "draft"]

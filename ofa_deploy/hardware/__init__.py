@@ -21,6 +21,7 @@ from ofa_deploy.hardware.telemetry import (
     LoadMeter,
     Sensors,
     Telemetry,
+    has_vnni,
     identify,
     processor_name,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "diff_tables",
     "energy_meter",
     "find_table",
+    "has_vnni",
     "identify",
     "import_tables",
     "load_device",

@@ -31,7 +31,7 @@ import numpy as np
 
 from ofa_deploy.hardware.energy import EnergyMeter
 from ofa_deploy.hardware.telemetry._system import read_text
-from ofa_deploy.hardware.telemetry.identity import identify
+from ofa_deploy.hardware.telemetry.identity import has_vnni, identify
 from ofa_deploy.hardware.telemetry.load import LoadMeter
 from ofa_deploy.hardware.telemetry.sensors import Sensors
 from ofa_deploy.profiling.agent_folder import Folder
@@ -213,7 +213,7 @@ class _Session:
                 "processor": here.processor,
                 "machine": here.architecture,
                 "system": here.system,
-                "vnni": _has_vnni(),
+                "vnni": has_vnni(),
                 "cores": here.cores,
                 "memory_mib": here.memory_mib,
                 "load": round(os.getloadavg()[0], 2),
@@ -366,12 +366,6 @@ def _last_words(stream: IO[bytes] | None, words: list[str]) -> None:
 def _telemetry() -> Telemetry:
     with Sensors.find() as sensors:
         return sensors.read()
-
-
-def _has_vnni() -> bool:
-    """Whether an x86 processor multiplies bytes into 32-bit sums at once."""
-    flags = read_text(Path("/proc/cpuinfo")) or ""
-    return "avx512_vnni" in flags or "avx_vnni" in flags
 
 
 def _board() -> str:

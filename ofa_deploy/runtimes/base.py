@@ -5,7 +5,6 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +20,6 @@ __all__ = [
     "check_build",
     "check_calibration",
     "check_least",
-    "has_vnni",
     "one_line",
 ]
 
@@ -179,6 +177,8 @@ class ByteMath:
         """
         if processor == "here":
             arm = platform.machine().lower() in ("aarch64", "arm64")
+            from ofa_deploy.hardware.telemetry import has_vnni  # its package takes 0.3 s to import
+
             return cls(signed=arm, narrow=not arm and not has_vnni())
         if processor not in PROCESSORS:
             raise UnknownNameError("processor", processor, PROCESSORS)
@@ -191,10 +191,3 @@ PROCESSORS = ("here", "arm", "x86", "x86-vnni")
 def one_line(error: Exception) -> str:
     """What an engine says, on one line of bounded length."""
     return " ".join(str(error).split())[:300]
-
-
-def has_vnni() -> bool:
-    """Whether this x86 processor multiplies bytes into 32-bit sums at once."""
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text(errors="replace") if cpuinfo.exists() else ""
-    return "avx512_vnni" in flags or "avx_vnni" in flags

@@ -263,7 +263,7 @@ def test_this_processor(
     monkeypatch: pytest.MonkeyPatch, machine: str, vnni: bool, expected: ByteMath
 ) -> None:
     monkeypatch.setattr(base_module.platform, "machine", lambda: machine)
-    monkeypatch.setattr(base_module, "has_vnni", lambda: vnni)
+    monkeypatch.setattr("ofa_deploy.hardware.telemetry.has_vnni", lambda: vnni)
     assert ByteMath.of("here") == expected
 
 

@@ -5,7 +5,7 @@ a device carries them: they import each other by relative names and nothing else
 ``pynvml`` is imported when a GPU is looked for, ``psutil`` where there is no ``/proc``.
 """
 
-from .identity import Identity, identify, processor_name
+from .identity import Identity, has_vnni, identify, processor_name
 from .jetson import parse_l4t, parse_nvpmodel, parse_tegrastats
 from .load import LoadMeter
 from .raspberry import parse_clock, parse_pmic, parse_temperature, parse_throttled
@@ -17,6 +17,7 @@ __all__ = [
     "LoadMeter",
     "Sensors",
     "Telemetry",
+    "has_vnni",
     "identify",
     "parse_clock",
     "parse_l4t",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,11 +12,16 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["FOLDERS", "command_path", "output_of", "read_int", "read_text"]
+__all__ = ["FOLDERS", "command_path", "output_of", "pattern", "read_int", "read_text"]
 
 # Not PATH: a shell over ssh often lacks the sbin folders, and nobody else's is wanted.
 FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/opt/vc/bin")
 _LIMIT = 65_536
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """Of ASCII alone: digits of other scripts are none that a sensor writes."""
+    return re.compile(text, re.ASCII)
 
 
 def read_text(path: Path, limit: int = _LIMIT) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ._system import read_text
 from .jetson import parse_l4t
 
-__all__ = ["Identity", "identify", "processor_name"]
+__all__ = ["Identity", "has_vnni", "identify", "processor_name"]
 
 _HERE = Path("/")
 # ARM processors do not say their name; these are the parts of ARM's own designs that boards and
@@ -126,3 +126,9 @@ def _system(root: Path) -> str:
     l4t = parse_l4t(read_text(root / "etc/nv_tegra_release") or "")
     parts = [named.group(1) if named else platform.system(), f"L4T {l4t}" if l4t else ""]
     return ", ".join(part for part in parts if part)
+
+
+def has_vnni(root: Path = _HERE) -> bool:
+    """Whether this x86 processor multiplies bytes into 32-bit sums at once."""
+    flags = read_text(root / "proc/cpuinfo") or ""
+    return "avx512_vnni" in flags or "avx_vnni" in flags

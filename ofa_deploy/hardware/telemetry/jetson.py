@@ -8,11 +8,10 @@ Performance".
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ._system import FOLDERS, command_path, output_of, read_text
+from ._system import FOLDERS, command_path, output_of, pattern, read_text
 from .linux import clocks_fixed
 from .reading import Telemetry, kept, tidy
 
@@ -21,19 +20,15 @@ __all__ = ["JetsonSource", "parse_l4t", "parse_nvpmodel", "parse_tegrastats"]
 _LONGEST_LINE = 8192
 
 
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(text, re.ASCII)
-
-
-_MEMORY = _pattern(r"\b(RAM|SWAP) (\d{1,8})/(\d{1,8})MB")
-_CPU = _pattern(r"\bCPU \[([^\]]{1,2048})\](?:@(\d{1,5}))?")
-_CORE = _pattern(r"\s*(\d{1,3})%(?:@(\d{1,5}))?\s*")
-_ENGINE = _pattern(r"\b(EMC|GR3D|VIC)_FREQ (\d{1,3})%(?:@\[?(\d{1,5}(?:,\d{1,5}){0,7})\]?)?")
-_HEAT = _pattern(r"(?:^|\s)([A-Za-z][\w-]{0,31})@(-?\d{1,4}(?:\.\d{1,4})?)C(?=\s|$)")
-_RAIL = _pattern(r"(?:^|\s)([A-Z][A-Z0-9_]{0,31}) (-?\d{1,8})(?:mW)?/-?\d{1,8}(?:mW)?(?=\s|$)")
+_MEMORY = pattern(r"\b(RAM|SWAP) (\d{1,8})/(\d{1,8})MB")
+_CPU = pattern(r"\bCPU \[([^\]]{1,2048})\](?:@(\d{1,5}))?")
+_CORE = pattern(r"\s*(\d{1,3})%(?:@(\d{1,5}))?\s*")
+_ENGINE = pattern(r"\b(EMC|GR3D|VIC)_FREQ (\d{1,3})%(?:@\[?(\d{1,5}(?:,\d{1,5}){0,7})\]?)?")
+_HEAT = pattern(r"(?:^|\s)([A-Za-z][\w-]{0,31})@(-?\d{1,4}(?:\.\d{1,4})?)C(?=\s|$)")
+_RAIL = pattern(r"(?:^|\s)([A-Z][A-Z0-9_]{0,31}) (-?\d{1,8})(?:mW)?/-?\d{1,8}(?:mW)?(?=\s|$)")
 _ENGINES = {"EMC": "emc", "GR3D": "gpu", "VIC": "vic"}
-_MODE = _pattern(r"NV Power Mode: ?([\w.+ -]{1,40})")
-_RELEASE = _pattern(r"# R(\d{1,3}) \(release\), REVISION: (\d{1,3}(?:\.\d{1,3}){0,2})")
+_MODE = pattern(r"NV Power Mode: ?([\w.+ -]{1,40})")
+_RELEASE = pattern(r"# R(\d{1,3}) \(release\), REVISION: (\d{1,3}(?:\.\d{1,3}){0,2})")
 
 
 def parse_tegrastats(line: str) -> Telemetry | None:

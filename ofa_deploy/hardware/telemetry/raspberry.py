@@ -7,9 +7,7 @@ what the board draws: USB devices and losses are not in it. A Pi 4 meters no cur
 
 from __future__ import annotations
 
-import re
-
-from ._system import FOLDERS, command_path, output_of
+from ._system import FOLDERS, command_path, output_of, pattern
 from .reading import Telemetry, kept
 
 __all__ = ["RaspberrySource", "parse_clock", "parse_pmic", "parse_temperature", "parse_throttled"]
@@ -19,14 +17,10 @@ _NOW = ("under-voltage", "frequency capped", "throttled", "soft temperature limi
 _SINCE_BOOT_SHIFT = 16
 
 
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(text, re.ASCII)
-
-
-_THROTTLED = _pattern(r"\s*throttled=0x([0-9a-fA-F]{1,8})\s*")
-_TEMPERATURE = _pattern(r"\s*temp=(-?\d{1,3}(?:\.\d{1,3})?)'C\s*")
-_CLOCK = _pattern(r"\s*frequency\(\d{1,4}\)=(\d{1,12})\s*")
-_RAIL = _pattern(
+_THROTTLED = pattern(r"\s*throttled=0x([0-9a-fA-F]{1,8})\s*")
+_TEMPERATURE = pattern(r"\s*temp=(-?\d{1,3}(?:\.\d{1,3})?)'C\s*")
+_CLOCK = pattern(r"\s*frequency\(\d{1,4}\)=(\d{1,12})\s*")
+_RAIL = pattern(
     r"^\s*([0-9A-Z][0-9A-Z_]{0,31})_([AV]) (?:current|volt)\(\d{1,3}\)=(\d{1,4}\.\d{1,9})[AV]\s*$"
 )
 

@@ -80,7 +80,7 @@ class EnergyMeter:
                 continue
         return cls(counters) if counters else None
 
-    def per_call(self, call: Callable[[], None], seconds: float | None = None) -> float:
+    def per_call(self, call: Callable[[], object], seconds: float | None = None) -> float:
         """Energy of one call in mJ, from calls for at least so long."""
         before = [counter.read() for counter in self._counters]
         calls, _ = _repeat(call, self._seconds if seconds is None else seconds)
@@ -105,7 +105,7 @@ class PowerMeter:
     ) -> None:
         self._power_mw, self._seconds, self._pause_s = power_mw, seconds, pause_s
 
-    def per_call(self, call: Callable[[], None], seconds: float | None = None) -> float:
+    def per_call(self, call: Callable[[], object], seconds: float | None = None) -> float:
         """Energy of one call in mJ: mean power, idle parts included, times the call's time.
 
         Raises:
@@ -132,7 +132,7 @@ class PowerMeter:
         return sum(powers) / len(powers) * took_s / calls
 
 
-def _repeat(call: Callable[[], None], seconds: float) -> tuple[int, float]:
+def _repeat(call: Callable[[], object], seconds: float) -> tuple[int, float]:
     """(calls, seconds) of calls for at least so long, at least one."""
     start = time.monotonic()
     calls, took = 0, 0.0

@@ -13,12 +13,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ofa_deploy._processes import module_command, module_environment
 from ofa_deploy.errors import DeviceError
-from ofa_deploy.profiling.pipe import printable
 
-__all__ = ["Listener", "Message", "run_worker"]
+__all__ = ["Listener", "Message", "printable", "run_worker"]
 
 _ROUNDING = 1 + 1e-9
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def printable(text: str, longest: int = 300) -> str:
+    """Somebody else's text on one line, with nothing in it that a terminal would obey."""
+    shown = "".join(c if c.isprintable() else " " for c in text[: 4 * longest])
+    return " ".join(shown.split())[:longest]
 
 
 class _Figures(BaseModel):

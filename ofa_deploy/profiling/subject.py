@@ -17,7 +17,7 @@ import onnx
 
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import DeviceError
-from ofa_deploy.profiling.engines import PROVIDERS
+from ofa_deploy.profiling.agent.engines import PROVIDERS
 from ofa_deploy.runtimes import Runtime, get_runtime
 from ofa_deploy.runtimes.base import ByteMath
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from ofa_deploy.errors import OfaDeployError
-from ofa_deploy.profiling.agent import models, work
-from ofa_deploy.profiling.engines import ENGINES, EngineError, open_model
+from ofa_deploy.profiling.agent.engines import ENGINES, EngineError, open_model
+from ofa_deploy.profiling.agent.job import models, work
 from ofa_deploy.profiling.protocol import Call
 from ofa_deploy.runtimes import get_runtime
 

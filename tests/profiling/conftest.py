@@ -12,7 +12,7 @@ import pytest
 from ofa_deploy.graph import build_onnx
 from ofa_deploy.hardware import Connection
 from ofa_deploy.profiling import Subject
-from ofa_deploy.profiling.ssh import Ssh
+from ofa_deploy.profiling.remote.ssh import Ssh
 from ofa_deploy.runtimes import get_runtime
 from ofa_deploy.space import SearchSpace
 from tests.profiling.places import (

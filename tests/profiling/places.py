@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from ofa_deploy.hardware import Connection
 from ofa_deploy.profiling import Protocol
-from ofa_deploy.profiling.ssh import Failure, Ssh
+from ofa_deploy.profiling.remote.ssh import Failure, Ssh
 
 __all__ = [
     "QUICK",

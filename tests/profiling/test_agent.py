@@ -15,7 +15,7 @@ from typing import Any, Self
 import pytest
 
 from ofa_deploy.profiling import Subject
-from ofa_deploy.profiling.bundle import READY, STARTER, agent_source, opening
+from ofa_deploy.profiling.remote.bundle import READY, STARTER, agent_source, opening
 from ofa_deploy.runtimes import get_runtime
 from tests.profiling.places import QUICK, bare_site, interpreter
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from ofa_deploy.errors import OfaDeployError
-from ofa_deploy.profiling import bundle
-from ofa_deploy.profiling.bundle import STARTER, agent_source, opening
+from ofa_deploy.profiling.remote import bundle
+from ofa_deploy.profiling.remote.bundle import STARTER, agent_source, opening
 
 # What Python 3.8 has not, by how it is reached.
 NEWER_METHODS = {"removeprefix", "removesuffix", "is_relative_to", "with_stem", "bit_count"}
@@ -157,7 +157,7 @@ def test_nothing_that_it_says_is_changed() -> None:
     whole = constants(ast.parse(agent_source()))
     names = [line.split()[2] for line in agent_source().splitlines() if line.startswith("# ---- ")]
     assert "ofa_deploy.profiling.protocol" in names
-    assert names[-1] == "ofa_deploy.profiling.agent"
+    assert names[-1] == "ofa_deploy.profiling.agent.main"
     for name in names:
         module = bundle._Module.read(name)
         kept = [node for node in module.tree.body if not bundle._assigns_all(node)]

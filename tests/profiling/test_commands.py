@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from ofa_deploy.cli.main import app
 from ofa_deploy.hardware import LatencyTable
-from ofa_deploy.profiling.ssh import Ssh
+from ofa_deploy.profiling.remote.ssh import Ssh
 from ofa_deploy.space import get_space
 
 NANO = get_space("mbv3-nano-32")

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ofa_deploy.profiling import Subject, engines
-from ofa_deploy.profiling.engines import EngineError, open_model, version, versions
+from ofa_deploy.profiling import Subject
+from ofa_deploy.profiling.agent import engines
+from ofa_deploy.profiling.agent.engines import EngineError, open_model, version, versions
 from ofa_deploy.runtimes import get_runtime
 
 SHAPE = [1, 3, 12, 12]

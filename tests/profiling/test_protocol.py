@@ -10,7 +10,7 @@ import pytest
 
 from ofa_deploy.profiling import Protocol
 from ofa_deploy.profiling import protocol as protocol_module
-from ofa_deploy.profiling.agent import summary
+from ofa_deploy.profiling.agent.job import summary
 from ofa_deploy.profiling.protocol import Timings, time_in_turns
 
 MS = 1_000_000
@@ -78,6 +78,26 @@ def test_timings_are_in_ms_a_round_and_run(machine: Machine) -> None:
     np.testing.assert_array_equal(timings.subjects["b"], np.full((3, 2), 3.0))
     assert len(timings.reference) == 3 * 2 * 2
     assert (timings.reference == 1.0).all()
+
+
+def test_an_engine_with_a_clock_of_its_own_is_believed(machine: Machine) -> None:
+    """Such as the events of a GPU; whatever else a call returns means nothing."""
+    one = machine.callable("one", 5.0)
+
+    def timed() -> float:
+        one()
+        return 3.0
+
+    def talkative() -> dict[str, int]:
+        one()
+        return {"answer": 1}
+
+    reference = machine.callable("reference", 1.0)
+    calls = {"timed": timed, "talkative": talkative}
+    *_, timings = time_in_turns(reference, calls, Protocol(rounds=2, runs=2))
+    assert isinstance(timings, Timings)
+    assert (timings.subjects["timed"] == 3.0).all()
+    assert (timings.subjects["talkative"] == 5.0).all()
 
 
 @pytest.mark.parametrize("discard", [0, 1, 2])

@@ -23,8 +23,8 @@ from ofa_deploy.profiling import (
     open_target,
     profile_space,
 )
-from ofa_deploy.profiling.pipe import Dropped, Pipe
-from ofa_deploy.profiling.ssh import Ssh
+from ofa_deploy.profiling.remote.pipe import Dropped, Pipe
+from ofa_deploy.profiling.remote.ssh import Ssh
 from ofa_deploy.space import SearchSpace
 from tests.profiling.places import QUICK, Cutter, Server, bare_site, interpreter, make_key
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ofa_deploy.profiling import worker
-from ofa_deploy.profiling.engines import ENGINES
+from ofa_deploy.profiling.agent.engines import ENGINES
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from ofa_deploy._files import sha256_file
 from ofa_deploy.errors import DeviceError
 from ofa_deploy.hardware import Telemetry
-from ofa_deploy.profiling.agent import FORM
-from ofa_deploy.profiling.bundle import READY, STARTER, opening
-from ofa_deploy.profiling.pipe import Dropped, Pipe, printable
-from ofa_deploy.profiling.process import Listener, Message
-from ofa_deploy.profiling.ssh import Failure
+from ofa_deploy.profiling.agent.main import FORM
+from ofa_deploy.profiling.process import Listener, Message, printable
+from ofa_deploy.profiling.remote.bundle import READY, STARTER, opening
+from ofa_deploy.profiling.remote.pipe import Dropped, Pipe
+from ofa_deploy.profiling.remote.ssh import Failure
 
 __all__ = ["Hello", "Session", "Transport"]
 

@@ -18,7 +18,7 @@ from ofa_deploy.errors import OfaDeployError
 
 __all__ = ["READY", "STARTER", "agent_source", "opening"]
 
-_AGENT = "ofa_deploy.profiling.agent"
+_AGENT = "ofa_deploy.profiling.agent.main"
 _ROOT = "ofa_deploy"
 _HEAD = '''"""What measures on a device for ofa-deploy: sent over SSH, run, and gone.
 

@@ -1,9 +1,8 @@
-"""What measures, on this machine or another one: measuring processes, and a session that runs them.
+"""A session on a device: takes requests on stdin and answers on stdout, a JSON object a line.
 
-``work`` is what every measuring process does. ``main`` is what a device runs that was sent this
-file and what it needs, joined into one (``bundle.py``): a session, which takes requests on stdin
-and answers on stdout, a JSON object a line, and starts a process of its own (``worker``) for each
-job. A session keeps models in a temporary folder, and leaves nothing behind when it ends: on
+This is what a device runs that was sent this file and what it needs, joined into one
+(``remote/bundle.py``). A session starts a process of its own (``job.worker``) for each
+job. It keeps models in a temporary folder, and leaves nothing behind when it ends: on
 ``bye``, when its connection ends, on SIGHUP or SIGTERM, or when nobody was heard for long. What a
 killed one leaves is removed by the next.
 
@@ -23,28 +22,26 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ofa_deploy.hardware.energy import EnergyMeter
 from ofa_deploy.hardware.telemetry._system import read_text
 from ofa_deploy.hardware.telemetry.identity import has_vnni, identify
 from ofa_deploy.hardware.telemetry.load import LoadMeter
 from ofa_deploy.hardware.telemetry.sensors import Sensors
-from ofa_deploy.profiling.agent_folder import Folder
-from ofa_deploy.profiling.engines import EngineError, one_line, open_model, version, versions
-from ofa_deploy.profiling.protocol import Protocol, time_in_turns
+from ofa_deploy.profiling.agent.engines import one_line, versions
+from ofa_deploy.profiling.agent.folder import Folder
+from ofa_deploy.profiling.agent.job import kill_group, worker
 
 if TYPE_CHECKING:
     from typing import IO, Any
 
     from ofa_deploy.hardware.telemetry.reading import Telemetry
-    from ofa_deploy.profiling.protocol import Call, Floats, Timings
 
-__all__ = ["FORM", "LONGEST_LINE", "main", "models", "summary", "work"]
+__all__ = ["FORM", "LONGEST_LINE", "main"]
 
 FORM = 1  # of what host and session say to each other
 LONGEST_LINE = 2**16  # that a session says
@@ -57,89 +54,6 @@ _WORKER = (
     "import sys,json;file,path=sys.argv[1:3];sys.argv[1:]=['worker'];sys.path[:]=json.loads(path);"
     "SOURCE=open(file,'rb').read();exec(compile(SOURCE,file,'exec'))"
 )
-
-
-# -- a measuring process --------------------------------------------------------------------
-
-
-def summary(timings: Timings) -> dict[str, dict[str, float]]:
-    """Per subject: the ratio to the reference and percentiles in ms; ``""`` is the reference."""
-    result = {"": {**_percentiles(timings.reference), "ratio": 1.0}}
-    for name, times in timings.subjects.items():
-        ratio = float(np.median(timings.ratios[name]))
-        result[name] = {**_percentiles(times), "ratio": ratio}
-    return result
-
-
-def _percentiles(times: Floats) -> dict[str, float]:
-    p10, p50, p90, p99 = (float(v) for v in np.quantile(times, [0.1, 0.5, 0.9, 0.99]))
-    return {"p10": p10, "p50": p50, "p90": p90, "p99": p99, "runs": times.size}
-
-
-def work(
-    job: dict[str, Any],
-    make: Callable[[dict[str, Any]], tuple[Call, dict[str, Call]]],
-    say: Callable[[dict[str, Any]], None],
-) -> None:
-    """Do a job.
-
-    Args:
-        make: loads what the job names: the reference, and calls by name, each done once already.
-        say: told how many rounds are finished, and at last the result.
-    """
-    if job["threads"] == 1 and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    reference, calls = make(job)
-    spent_s = time.monotonic() - job["sent"]  # the start of this process included
-    protocol = Protocol(**job["protocol"])
-    for event in time_in_turns(reference, calls, protocol, spent_s=spent_s):
-        if isinstance(event, int):
-            say({"rounds": event})
-            continue
-        found = summary(event)
-        meter = EnergyMeter.find() if job.get("energy") else None
-        if meter is not None:
-            for name, call in {"": reference, **calls}.items():  # each for a while, and no other
-                found[name]["energy_mj"] = meter.per_call(call)
-        say({"result": found, "windows": event.windows, "rejected": event.rejected})
-
-
-def models(
-    job: dict[str, Any], load: Callable[..., Call] = open_model
-) -> tuple[Call, dict[str, Call]]:
-    """What a job times: its reference, and the others by name."""
-    calls = {
-        name: load(model["path"], model["shape"], job["runtime"], job["settings"])
-        for name, model in job["models"].items()
-    }
-    return calls.pop(job["reference"]), calls
-
-
-def _worker() -> None:
-    """A measuring process of a session. It ends with it."""
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # engines that talk shall not talk into the answers
-
-    def say(message: dict[str, Any]) -> None:
-        out.write(json.dumps(message) + "\n")
-        out.flush()
-
-    def end_with_session() -> None:
-        sys.stdin.read()
-        _kill_group(os.getpid())
-
-    job = json.loads(sys.stdin.readline())
-    try:
-        engine = version(job["runtime"])  # before there are threads: some engines fork
-        threading.Thread(target=end_with_session, daemon=True).start()
-        say({"engine": engine})
-        work(job, models, say)
-    except EngineError as error:
-        say({"error": one_line(error)})
-    os._exit(0)
-
-
-# -- a session ------------------------------------------------------------------------------
 
 
 class _Session:
@@ -334,7 +248,7 @@ class _Session:
         """Leave nothing behind."""
         child = self._child
         if child is not None:
-            _kill_group(child.pid)
+            kill_group(child.pid)
             child.wait()
         if self._folder is not None:
             self._folder.remove()
@@ -349,12 +263,7 @@ def _lines(stream: IO[bytes] | None) -> Iterator[bytes]:
 def _reap(child: subprocess.Popen[bytes]) -> None:
     """End what a measuring process started: it may hold the pipes open for ever."""
     child.wait()
-    _kill_group(child.pid)
-
-
-def _kill_group(pid: int) -> None:
-    with contextlib.suppress(OSError):
-        os.killpg(pid, signal.SIGKILL)
+    kill_group(child.pid)
 
 
 def _last_words(stream: IO[bytes] | None, words: list[str]) -> None:
@@ -382,7 +291,7 @@ def main(source: bytes) -> None:
         source: of the file that this runs from, which measuring processes are started with.
     """
     if sys.argv[1:] == ["worker"]:
-        _worker()
+        worker()
 
     def stop(*_: object) -> None:
         raise SystemExit

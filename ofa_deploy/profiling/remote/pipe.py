@@ -9,20 +9,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from ofa_deploy.errors import DeviceError
-from ofa_deploy.profiling.agent import LONGEST_LINE
+from ofa_deploy.profiling.agent.main import LONGEST_LINE
 
-__all__ = ["Dropped", "Pipe", "printable"]
+__all__ = ["Dropped", "Pipe"]
 
 _BLOCK = 2**16
 _MOST_UNREAD = 2**20
 _MOST_COMPLAINTS = 2**13
 _LAST_WAIT_S = 2.0  # for a process that has closed its end, or was asked to end
-
-
-def printable(text: str, longest: int = 300) -> str:
-    """Somebody else's text on one line, with nothing in it that a terminal would obey."""
-    shown = "".join(c if c.isprintable() else " " for c in text[: 4 * longest])
-    return " ".join(shown.split())[:longest]
 
 
 class Dropped(Exception):

@@ -14,10 +14,10 @@ from typing import Any, Self
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import DeviceError
 from ofa_deploy.hardware import Device
-from ofa_deploy.profiling.engines import PROVIDERS
-from ofa_deploy.profiling.pipe import Dropped
-from ofa_deploy.profiling.session import Hello, Session, Transport
-from ofa_deploy.profiling.ssh import Ssh
+from ofa_deploy.profiling.agent.engines import PROVIDERS
+from ofa_deploy.profiling.remote.pipe import Dropped
+from ofa_deploy.profiling.remote.session import Hello, Session, Transport
+from ofa_deploy.profiling.remote.ssh import Ssh
 
 __all__ = ["RemoteTarget", "open_target"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ofa_deploy.errors import InputError, MissingDependencyError
 from ofa_deploy.hardware import Connection
-from ofa_deploy.profiling.pipe import printable
+from ofa_deploy.profiling.process import printable
 
 __all__ = ["Failure", "Ssh"]
 

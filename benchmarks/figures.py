@@ -1,15 +1,19 @@
 """How benchmarks print their figures and keep them."""
 
+import contextlib
 import csv
 import platform
 import statistics
 import subprocess
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ofa_deploy._files import read_json, write_json
 from ofa_deploy.hardware import processor_name
 
-__all__ = ["Figures", "commit", "spread"]
+__all__ = ["Figures", "commit", "counted_seconds", "spread"]
 
 
 def spread(values: Sequence[float]) -> str:
@@ -43,3 +47,33 @@ class Figures:
         if path is not None:
             with path.open("w", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerows([("figure", "value"), *self.rows])
+
+
+@contextlib.contextmanager
+def counted_seconds(kept: Path) -> Iterator[list[float]]:
+    """Seconds by the clock and of the processor, with those of earlier tries.
+
+    They are written down every few seconds, so that a run that is killed loses next to none.
+    """
+    before = read_json(kept)["seconds"] if kept.exists() else [0.0, 0.0]
+    started = time.monotonic(), time.process_time()
+    spent = list(before)
+    ended = threading.Event()
+
+    def note() -> None:
+        now = time.monotonic(), time.process_time()
+        spent[:] = [b + n - s for b, n, s in zip(before, now, started, strict=True)]
+        write_json(kept, {"seconds": spent})
+
+    def watch() -> None:
+        while not ended.wait(5.0):
+            note()
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        yield spent
+    finally:
+        ended.set()
+        watching.join()
+        note()

@@ -36,7 +36,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from figures import commit
+from figures import commit, counted_seconds
 from training import SPACE, STEPS_PER_EPOCH, deps
 
 from ofa_deploy._files import digest, exclusive, write_text
@@ -216,28 +216,15 @@ def source(supernets: Path, seed: int, name: str, data: DataSplits) -> Path:
     return path
 
 
-@contextlib.contextmanager
-def timed(folder: Path) -> Any:
-    """Count CPU seconds in a folder, over interruptions."""
-    kept = folder / "seconds.json"
-    before = json.loads(kept.read_text()) if kept.exists() else 0.0
-    started = time.process_time()
-    try:
-        yield lambda: before + time.process_time() - started
-    finally:
-        if folder.exists():
-            kept.write_text(json.dumps(before + time.process_time() - started))
-
-
 def run(method: str, seed: int, name: str, path: Path, data: DataSplits, folder: Path) -> Row:
     """Train (or go on), judge."""
     arch = archs()[name]
     costs, spent, result = (0, 0), 0.0, path
     if method != INHERITED:
         config = at_budget(method, arch).model_copy(update={"seed": seed})
-        with timed(folder) as seconds:
+        with counted_seconds(folder / "seconds.json") as seconds:
             record = specialize(path, config, data, folder)
-            spent = seconds()
+        spent = seconds[1]
         assert record.result is not None
         costs, result = (record.cost_macs, record.cost_sparse_macs), folder / record.result
     ensemble = load_members(result)

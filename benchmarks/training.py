@@ -5,7 +5,8 @@ on the test set. It takes hours, so it resumes: a finished run's rows are append
 unfinished run goes on where it stopped. Then it prints, per method, the mean over seeds (and half
 the range) of each subnet's accuracy, the mean Pareto, and the cost in MACs and CPU seconds.
 ``cpu_seconds`` has in it what a run does at the end of each epoch: recalibrate and evaluate the
-largest and the smallest subnet. ``seconds`` in the CSV is by the clock, whatever else ran::
+largest and the smallest subnet; it is NaN where a run was killed and lost what it had counted.
+``seconds`` in the CSV is by the clock, whatever else ran::
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/training.py [--minutes 60] [--summary] [--png FILE]
 
@@ -23,7 +24,7 @@ import csv
 import fcntl
 import io
 import itertools
-import json
+import math
 import statistics
 import time
 from collections import defaultdict
@@ -31,7 +32,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from figures import commit
+from figures import commit, counted_seconds
 
 from ofa_deploy._files import digest, exclusive
 from ofa_deploy.data import DataSplits, load_data
@@ -182,16 +183,8 @@ def append(rows: list[Row]) -> None:
 def run(method: str, config: TrainConfig, seed: int, data: DataSplits, folder: Path) -> None:
     """Train (or go on), evaluate, append."""
     config = config.model_copy(update={"seed": seed, "threads": 1})
-    kept = folder / "seconds.json"
-    before = json.loads(kept.read_text()) if kept.exists() else [0.0, 0.0]
-    started = time.monotonic(), time.process_time()
-    try:
+    with counted_seconds(folder / "seconds.json") as spent:
         train(config, SPACE, data, folder)
-    finally:
-        now = time.monotonic(), time.process_time()
-        spent = [b + n - s for b, n, s in zip(before, now, started, strict=True)]
-        if folder.exists():
-            kept.write_text(json.dumps(spent))
     net, _ = load_supernet(folder)
     calibration = data.calibration(config.calibration)
     with (folder / "metrics.csv").open() as file:
@@ -245,7 +238,9 @@ def summary(rows: list[Row], png: Path | None) -> None:
             cells.append(_spread(found))
         areas = [mean_pareto([(r.macs, r.top1) for r in run_]) for run_ in seeds.values()]
         spent = statistics.mean(run_[0].cost_macs for run_ in seeds.values())
-        seconds = statistics.mean(run_[0].cpu_seconds for run_ in seeds.values())
+        counted = [run_[0].cpu_seconds for run_ in seeds.values()]
+        known_seconds = [value for value in counted if not math.isnan(value)]
+        seconds = statistics.mean(known_seconds) if known_seconds else math.nan
         print(
             f"{method:<{width}}  {len(seeds):>5}  "
             + "".join(f"{cell:>16}" for cell in cells)

@@ -19,17 +19,16 @@ class Rugged:
 
     def __init__(self, space: SearchSpace, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
-        self.genes = len(space.genes)
-        self.alone = rng.normal(0, 1, (self.genes, 8))
-        self.pairs = rng.normal(0, 1, (self.genes, self.genes, 8, 8))
+        genes, choices = len(space.genes), 8
+        self.alone = rng.normal(0, 1, genes * choices)
+        pairs = rng.normal(0, 1, (genes, genes, choices, choices))
+        pairs *= np.tri(genes, k=-1)[:, :, None, None]  # each pair once
+        self.pairs = pairs.transpose(0, 2, 1, 3).reshape(len(self.alone), -1)
+        self.one_hot = np.eye(choices + 1)[:, :choices]  # -1, an inactive gene, is none of them
 
     def predict(self, rows: Population) -> Floats:
-        total = np.full(len(rows), 50.0)
-        for a in range(self.genes):
-            total += np.where(rows[:, a] >= 0, self.alone[a, rows[:, a]], 0)
-            for b in range(a):
-                both = (rows[:, a] >= 0) & (rows[:, b] >= 0)
-                total += np.where(both, self.pairs[a, b, rows[:, a], rows[:, b]], 0)
+        chosen = self.one_hot[rows].reshape(len(rows), len(self.alone))
+        total: Floats = 50 + chosen @ self.alone + ((chosen @ self.pairs) * chosen).sum(axis=1)
         return total
 
 

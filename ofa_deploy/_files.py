@@ -10,16 +10,19 @@ import hashlib
 import importlib
 import json
 import os
-import tempfile
+import re
+import stat
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import filelock
 
+from ofa_deploy._leftovers import abandoned, held_file
 from ofa_deploy.errors import (
     BusyError,
     FileFormatError,
@@ -29,6 +32,8 @@ from ofa_deploy.errors import (
 )
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     from pydantic import BaseModel
 
     Model = TypeVar("Model", bound="BaseModel")
@@ -37,6 +42,7 @@ __all__ = [
     "Journal",
     "digest",
     "exclusive",
+    "move_folder",
     "optional_import",
     "read_bytes",
     "read_json",
@@ -53,6 +59,9 @@ __all__ = [
 MAX_JSON_BYTES = 256 * 2**20
 MAX_TOML_BYTES = 2**20
 MAX_FILE_BYTES = 8 * 2**30
+_MAX_PARTS = 32  # of a TOML key, and of its tables within one another
+_WORD = re.compile(r"""[\w-]+|"[^"\n]*"|'[^'\n]*'""")
+_TEMPORARY = ".tmp"
 
 
 @contextmanager
@@ -84,18 +93,18 @@ def write_with(path: Path | str, write: "Any") -> Path:
     path = Path(path)
     with _storage_errors(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            write(temporary)
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        for left in abandoned(path.parent, rf"\.{re.escape(path.name)}\.", _TEMPORARY):
+            left.unlink(missing_ok=True)
+        with held_file(path.parent, f".{path.name}.", _TEMPORARY) as temporary:
+            try:
+                write(temporary)
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+                temporary.chmod(0o644)
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
         _sync_folder(path.parent)
     return path
 
@@ -108,6 +117,13 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def move_folder(source: Path, target: Path) -> None:
+    """Rename a folder to a name that is free, on the same disk, and sync that."""
+    with _storage_errors(target, "write"):
+        source.replace(target)
+        _sync_folder(target.parent)
 
 
 def write_bytes(path: Path | str, data: bytes) -> Path:
@@ -134,15 +150,31 @@ def read_bytes(path: Path | str, *, limit: int = MAX_FILE_BYTES) -> bytes:
     """Read a whole file of at most ``limit`` bytes.
 
     Raises:
-        InputError: if it does not exist.
+        InputError: if it does not exist, or is a device or a pipe, which may have no end.
         FileFormatError: if it is larger than ``limit``.
     """
     path = Path(path)
-    with _storage_errors(path, "read"):
-        size = path.stat().st_size
+    with _storage_errors(path, "read"), _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
         if size > limit:
             raise FileFormatError(f"{path}: {size:,} bytes, more than the {limit:,} allowed")
-        return path.read_bytes()
+        return file.read(size)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator["BufferedReader"]:
+    """A file that is one, open for reading; of a pipe nobody waits for the other end."""
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except ValueError as error:  # a NUL in its name
+        raise InputError(f"{path}: no name of a file ({error})") from None
+    with os.fdopen(handle, "rb") as file:
+        kind = os.fstat(handle).st_mode
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError
+        if not stat.S_ISREG(kind):
+            raise InputError(f"{path}: expected a file, found a device or a pipe")
+        yield file
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -169,14 +201,12 @@ def read_json(path: Path | str) -> dict[str, Any]:
     Raises:
         FileFormatError: if it is truncated or not a JSON object.
     """
-    data = read_bytes(path, limit=MAX_JSON_BYTES)
+    return _object(path, read_bytes(path, limit=MAX_JSON_BYTES))
+
+
+def _object(path: Path | str, data: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(
-            data.decode(),
-            object_pairs_hook=_no_duplicates,
-            parse_constant=_no_constant,
-            parse_float=_finite,
-        )
+        value = _parsed(data)
     except (ValueError, RecursionError) as error:
         raise FileFormatError(
             f"{path}: not readable as JSON ({error}); truncated or edited? make it anew"
@@ -186,6 +216,15 @@ def read_json(path: Path | str) -> dict[str, Any]:
     return value
 
 
+def _parsed(data: bytes) -> Any:
+    return json.loads(
+        data.decode(),
+        object_pairs_hook=_no_duplicates,
+        parse_constant=_no_constant,
+        parse_float=_finite,
+    )
+
+
 def read_toml(path: Path | str) -> dict[str, Any]:
     """Read a TOML file that a person wrote.
 
@@ -193,13 +232,38 @@ def read_toml(path: Path | str) -> dict[str, Any]:
         FileFormatError: if it is not TOML, or far larger than a person writes.
     """
     try:
-        return tomllib.loads(read_bytes(path, limit=MAX_TOML_BYTES).decode())
+        text = read_bytes(path, limit=MAX_TOML_BYTES).decode()
+        if _longest_key(text) > _MAX_PARTS:
+            raise ValueError(f"a key of more than {_MAX_PARTS} parts")
+        value = tomllib.loads(text)
+        if _is_deep(value):
+            raise ValueError(f"nested more than {_MAX_PARTS} deep")
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path}: not readable as TOML ({error})") from None
+    return value
+
+
+def _longest_key(text: str) -> int:
+    """How many words are joined by dots at most; tomllib takes the square of that in time."""
+    longest = run = 0
+    for part in text.split("."):
+        run = run + 1 if _WORD.fullmatch(part.strip(" \t")) else 0
+        longest = max(longest, run)
+    return longest
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_MAX_PARTS):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [each for part in inner for each in part if isinstance(each, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def read_model(path: Path | str, model: "type[Model]", *, schema: str) -> "Model":
-    """Read a JSON file into a pydantic model.
+    """Read a JSON file into a pydantic model, strictly: text is no number, nor is ``true``.
 
     Its ``schema`` must read ``schema`` (such as ``latency-table/1``).
 
@@ -208,10 +272,10 @@ def read_model(path: Path | str, model: "type[Model]", *, schema: str) -> "Model
     """
     from pydantic import ValidationError
 
-    value = read_json(path)
-    _check_schema(path, value.get("schema"), schema)
+    data = read_bytes(path, limit=MAX_JSON_BYTES)
+    _check_schema(path, _object(path, data).get("schema"), schema)
     try:
-        return model.model_validate(value)
+        return model.model_validate_json(data, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"
@@ -237,7 +301,7 @@ def _check_schema(path: Path | str, found: object, expected: str) -> None:
 def sha256_file(path: Path | str) -> str:
     """The SHA-256 of a file, hexadecimal."""
     path = Path(path)
-    with _storage_errors(path, "read"), path.open("rb") as file:
+    with _storage_errors(path, "read"), _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -250,39 +314,62 @@ def digest(value: Any) -> str:
 class Journal:
     """Records appended to a JSON-lines file as they are made, so that none is made twice.
 
-    Each record is synced before ``append`` returns. A last line that a crash cut short is
-    dropped. The first line holds ``identity``; a journal of another identity is started anew,
-    since its records answer another question.
+    Each record is synced before ``append`` returns. The first line holds ``identity``; a journal of
+    another identity is started anew, since its records answer another question. Each further line
+    ends with a check of what it says and of where it stands: from the first that a crash cut short
+    or that was changed since, records are dropped and made again.
     """
+
+    _FORM = 2  # the first had no checks; its records are taken as they are
 
     def __init__(self, path: Path | str, identity: dict[str, Any]) -> None:
         self.path = Path(path)
-        self.identity = {"journal": digest(identity)}
-        self.records: list[dict[str, Any]] = []
-        lines = self._whole_lines()
-        if lines and lines[0] == self.identity:
-            self.records = lines[1:]
-        text = "".join(json.dumps(line) + "\n" for line in [self.identity, *self.records])
-        if not self.path.exists() or self.path.read_bytes() != text.encode():
+        named = digest(identity)
+        self.identity = {"journal": named, "form": self._FORM}
+        head, *lines = self._whole_lines() or [b""]
+        first = _record(head)
+        if first == self.identity:
+            self.records = self._checked(lines)
+        else:
+            self.records = _unchecked(lines) if first == {"journal": named} else []
+        text = self._head + "".join(self._line(n, each) for n, each in enumerate(self.records))
+        same = self.path.exists() and read_bytes(self.path) == text.encode()
+        if not same or self.path.is_symlink():  # a file of its own: appends would follow a link
             write_text(self.path, text)
 
-    def _whole_lines(self) -> list[dict[str, Any]]:
+    @property
+    def _head(self) -> str:
+        return json.dumps(self.identity) + "\n"
+
+    def _line(self, place: int, record: dict[str, Any]) -> str:
+        """A record with its check, which is the last of its fields."""
+        text = json.dumps(record, allow_nan=False)
+        comma = ", " if record else ""
+        return f'{text[:-1]}{comma}"check": "{self._check(place, text.encode())}"}}\n'
+
+    def _check(self, place: int, text: bytes) -> str:
+        said = f"{self.identity['journal']} {place} ".encode() + text
+        return hashlib.sha256(said).hexdigest()[:16]
+
+    def _whole_lines(self) -> list[bytes]:
         if not self.path.exists():
             return []
-        lines: list[dict[str, Any]] = []
-        for line in read_bytes(self.path, limit=MAX_JSON_BYTES).split(b"\n")[:-1]:
-            try:
-                value = json.loads(line, parse_constant=_no_constant)
-            except (ValueError, RecursionError):
+        return read_bytes(self.path, limit=MAX_JSON_BYTES).split(b"\n")[:-1]
+
+    def _checked(self, lines: list[bytes]) -> list[dict[str, Any]]:
+        records = []
+        for place, line in enumerate(lines):
+            body, _, check = line.rpartition(b'"check": "')
+            text = body.removesuffix(b", ") + b"}"
+            record = _record(text)
+            if record is None or check != f'{self._check(place, text)}"}}'.encode():
                 break
-            if not isinstance(value, dict):
-                break
-            lines.append(value)
-        return lines
+            records.append(record)
+        return records
 
     def append(self, record: dict[str, Any]) -> None:
         """Add one record durably."""
-        left = (json.dumps(record, allow_nan=False) + "\n").encode()
+        left = self._line(len(self.records), record).encode()
         with _storage_errors(self.path, "write"), self.path.open("ab", buffering=0) as file:
             whole = file.tell()
             try:
@@ -296,8 +383,23 @@ class Journal:
 
     def clear(self) -> None:
         """Forget all records."""
-        write_text(self.path, json.dumps(self.identity) + "\n")
+        write_text(self.path, self._head)
         self.records.clear()
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """What a line of a journal says; None if it is none."""
+    try:
+        value = _parsed(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _unchecked(lines: list[bytes]) -> list[dict[str, Any]]:
+    """Records of the first form, up to one that is not whole, or not of that form."""
+    found = (_record(line) or {} for line in lines)
+    return list(takewhile(lambda record: record and "check" not in record, found))
 
 
 @contextmanager
@@ -321,8 +423,8 @@ def exclusive(folder: Path | str) -> Iterator[None]:
                 f"{folder}: another ofa-deploy is at work there; wait for it, or name another"
             ) from None
     try:
-        for leftover in folder.glob(".*.tmp"):  # of a process that was killed while writing
-            leftover.unlink(missing_ok=True)
+        for left in abandoned(folder, r"\..+\.", _TEMPORARY):  # by a process killed while writing
+            left.unlink(missing_ok=True)
         yield
     finally:
         lock.release()

@@ -18,7 +18,8 @@
     └── DeviceError                exit 4: a device or runtime failed
         └── NoisyDeviceError       the device moved too much to be measured
 
-Messages are one line: what was expected, what was found, what to do.
+Messages are one line: what was expected, what was found, what to do. They may quote what comes from
+elsewhere, so nothing in them is obeyed by a terminal, and their length is bounded.
 """
 
 from collections.abc import Iterable
@@ -42,10 +43,26 @@ __all__ = [
 ]
 
 
+_LONGEST, _END = 4000, 1000
+
+
 class OfaDeployError(Exception):
     """Root of the tree; ``exit_code`` is what the command line returns for it."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if len(text) > _LONGEST:
+            text = f"{text[: _LONGEST - _END]} … {text[-_END:]}"
+        return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    """A character, or how it is written where it could move a cursor or not be printed."""
+    if character.isprintable():
+        return character
+    return " " if character.isspace() else character.encode("unicode_escape").decode()
 
 
 class InputError(OfaDeployError):

@@ -1,20 +1,20 @@
 """``Candidate`` and ``ParetoFront``: networks with their metrics, and the ones worth choosing."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, fields, replace
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ofa_deploy.errors import FileFormatError, InputError, UnknownNameError
-from ofa_deploy.space import Arch
+from ofa_deploy.space import Arch, readable_by
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["OBJECTIVES", "Candidate", "ParetoFront"]
+__all__ = ["OBJECTIVES", "Candidate", "CandidateField", "ParetoFront"]
 
 OBJECTIVES: Mapping[str, str] = {"top1": "max", "latency": "min"}
 
@@ -24,7 +24,8 @@ class Candidate:
     """One network and what is known of it.
 
     Metrics are keyed by name: ``top1`` (percent), ``latency`` or ``latency[device]`` (ms),
-    ``latency.p99`` and other percentiles of single runs, ``energy`` (mJ), ``macs``, ``params``,
+    ``latency.p99`` and other percentiles of single runs, ``latency.spread`` (the relative range of
+    ``latency`` over the measuring processes), ``energy`` (mJ), ``macs``, ``params``,
     ``peak_memory`` and ``model_size`` (bytes).
 
     Attributes:
@@ -73,9 +74,10 @@ class Candidate:
         """Read what ``to_dict`` wrote.
 
         Raises:
-            FileFormatError: if a field is missing or a metric is not a finite number.
+            FileFormatError: if a field is missing or unknown, or a metric is not a finite number.
         """
         try:
+            _check_fields(value, _FIELDS)
             return cls(
                 arch=Arch.from_dict(value["arch"]),
                 predicted=_metrics(value["predicted"]),
@@ -84,11 +86,26 @@ class Candidate:
                     for name, (low, high) in value["intervals"].items()
                 },
                 measured=_metrics(value["measured"]),
-                budget=str(value["budget"]),
-                target=str(value.get("target", "")),
+                budget=_text(value["budget"]),
+                target=_text(value.get("target", "")),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise FileFormatError(f"not a candidate: {error!r}") from None
+
+
+_FIELDS = frozenset(field.name for field in fields(Candidate))
+CandidateField = Annotated[dict[str, Any], readable_by(Candidate.from_dict)]  # of a file
+
+
+def _check_fields(value: Mapping[str, Any], known: Set[str]) -> None:
+    if unknown := sorted(map(str, value.keys() - known)):
+        raise ValueError(f"unknown field {unknown[0][:60]!r}")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.60} is no text")
+    return value
 
 
 def _metrics(values: Mapping[str, Any]) -> dict[str, float]:
@@ -219,9 +236,10 @@ class ParetoFront(Sequence[Candidate]):
     def from_dict(cls, value: Mapping[str, Any]) -> "ParetoFront":
         """Read what ``to_dict`` wrote."""
         try:
-            objectives = {str(name): str(goal) for name, goal in value["objectives"].items()}
+            _check_fields(value, {"objectives", "candidates"})
+            objectives = {name: _text(goal) for name, goal in value["objectives"].items()}
             candidates = tuple(Candidate.from_dict(each) for each in value["candidates"])
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FileFormatError(f"not a front: {error!r}") from None
         if not objectives or set(objectives.values()) - {"max", "min"}:
             raise FileFormatError(f"not a front: objectives {objectives}; expected max or min each")

@@ -4,7 +4,6 @@ All files are timed in turns with one of them, so that what else moves the machi
 ``timing.py`` and ``profiling/protocol.py``.
 """
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from ofa_deploy._files import write_bytes
+from ofa_deploy._leftovers import scratch
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import DeviceError, InputError, OfaDeployError
 from ofa_deploy.export.busy import busy
@@ -138,8 +138,8 @@ def bench_bundle(bundle: Bundle, options: BenchOptions, *, progress: Progress = 
         UnknownNameError: for a target that the bundle does not have.
         OfaDeployError: if one that was asked for, or none at all, can be timed here.
     """
-    with tempfile.TemporaryDirectory(prefix="ofa-deploy-") as name:
-        artefacts, left_out = _artefacts(bundle, options.targets, Path(name))
+    with scratch() as folder:
+        artefacts, left_out = _artefacts(bundle, options.targets, folder)
         asked = [t for t in artefacts if t in (options.targets or artefacts)]
         reference = next(iter(artefacts))
         subjects = dict(_subjects(bundle, artefacts, asked, options))

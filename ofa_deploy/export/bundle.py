@@ -8,7 +8,8 @@ whole or not at all.
 
 import multiprocessing
 import os
-import tempfile
+import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -19,7 +20,9 @@ from typing import NoReturn
 
 import torch
 
-from ofa_deploy._files import read_json, sha256_file, write_model, write_text
+from ofa_deploy._files import move_folder, read_json, sha256_file, write_model, write_text
+from ofa_deploy._leftovers import abandoned, held_folder
+from ofa_deploy._processes import end_with_parent
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.data import Images
 from ofa_deploy.errors import (
@@ -43,6 +46,7 @@ from ofa_deploy.export.timing import time_files
 __all__ = ["ExportJob", "check_out", "export_many", "export_subnet"]
 
 _SHOWN = 10  # names in a message
+_STAGE, _PREVIOUS = ".stage", "previous"
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ def check_out(out: Path, *, overwrite: bool) -> None:
             bundle with anything in it that its manifest does not name, such as an engine.
     """
     if not out.exists():
+        if out.is_symlink():
+            raise InputError(f"{out}: a link that leads nowhere; remove it, or name another folder")
         return
     if not overwrite:
         raise InputError(f"{out} exists; name another folder or pass --overwrite")
@@ -160,6 +166,7 @@ def export_many(
     if len(set(outs)) < len(outs):
         raise InputError("expected a folder a subnet, found one folder for several")
     for job in jobs:
+        _tidy(job.out)
         check_out(job.out, overwrite=overwrite)
     check_targets(options)
     shared = (test, calibration, options)
@@ -206,18 +213,36 @@ def _raise(jobs: Sequence[ExportJob], failed: Mapping[int, OfaDeployError]) -> N
 def _stage(out: Path) -> Iterator[Path]:
     """A folder beside ``out`` with ``bundle``, to be filled, and ``work``; gone afterwards."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as name:
-        stage = Path(name)
+    with held_folder(out.parent, f".{out.name}.", _STAGE) as stage:
         for part in ("bundle", "work"):
             (stage / part).mkdir()
-        yield stage
+        try:
+            yield stage
+        finally:
+            _restore(stage, out)
 
 
 def _move(stage: Path, out: Path, *, overwrite: bool) -> None:
     if out.exists():
         check_out(out, overwrite=overwrite)  # building took a while
-        out.replace(stage / "previous")  # goes with the stage
-    (stage / "bundle").replace(out)
+        out.replace(stage / _PREVIOUS)  # goes with the stage
+    move_folder(stage / "bundle", out)
+
+
+def _tidy(out: Path) -> None:
+    """Remove stages of exports that were killed; a bundle that one had moved aside comes back."""
+    if not out.parent.is_dir():
+        return
+    prefix = rf"\.{re.escape(out.name)}\."
+    for stage in abandoned(out.parent, prefix, _STAGE, folders=True):
+        _restore(stage, out)
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _restore(stage: Path, out: Path) -> None:
+    """What was moved aside comes back, if nothing took its place."""
+    if (stage / _PREVIOUS).exists() and not out.exists():
+        move_folder(stage / _PREVIOUS, out)
 
 
 _Shared = tuple[Images, Images | None, ExportOptions]
@@ -285,6 +310,7 @@ _shared: _Shared | None = None  # of a worker process, set once
 def _begin(shared: _Shared, threads: int) -> None:
     global _shared
     _shared = shared
+    end_with_parent()
     torch.set_num_threads(threads)
 
 

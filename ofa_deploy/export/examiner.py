@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.export.as_shipped import AsShipped
-from ofa_deploy.hardware import Conditions, LatencyTable, Measurement
+from ofa_deploy.hardware import Conditions, LatencyTable, Measurement, known_device
 from ofa_deploy.profiling import (
     REFERENCE,
     Protocol,
@@ -66,6 +66,7 @@ class DeviceExaminer:
             threads=self.conditions.threads,
             protocol=self.protocol,
             journal=self.journal,
+            device=known_device(self.conditions.device),
             progress=self.progress,
             label=f"measure {len(archs)} candidates",
         )
@@ -99,4 +100,5 @@ def measurable(table: LatencyTable) -> tuple[str, ...]:
 def _figures(taken: Measurement) -> dict[str, float]:
     times = (taken.ms, *(getattr(taken, name) for name in PERCENTILES))
     energy = {} if taken.energy_mj is None else {_ENERGY: taken.energy_mj}
-    return {**dict(zip(_TIMES, times, strict=True)), **energy}
+    spread = {"latency.spread": taken.spread}
+    return {**dict(zip(_TIMES, times, strict=True)), **spread, **energy}

@@ -7,6 +7,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from ofa_deploy._files import read_json, read_model
 from ofa_deploy.errors import FileFormatError
+from ofa_deploy.pareto import CandidateField
+from ofa_deploy.space import SpaceField
 
 __all__ = [
     "MANIFEST",
@@ -185,8 +187,8 @@ class Manifest(BaseModel):
     versions: dict[str, str]
     machine: dict[str, str | int | bool]
     files: dict[str, Sha256]
-    space: dict[str, Any]
-    subnet: dict[str, Any]
+    space: SpaceField
+    subnet: CandidateField
     supernet_sha256: str
     weights_sha256: Sha256
     members: int = Field(1, ge=1, le=64)

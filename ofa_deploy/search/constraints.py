@@ -66,6 +66,10 @@ class Constraint:
     upper: bool
     text: str
 
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.limit):
+            raise ConstraintError(f"constraint {self.text!r}: expected a finite limit")
+
     def __str__(self) -> str:
         return self.text
 

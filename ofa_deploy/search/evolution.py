@@ -93,6 +93,8 @@ def search(
         raise InputError(
             "expected a population of at least 4, 1 generation, and no negative climbs or ascents"
         )
+    if seed < 0:
+        raise InputError(f"expected a seed of 0 or more, found {seed}")
     rng = np.random.default_rng([seed, 0x5EA2C4])
     archive = _Archive(problem)
     try:

@@ -9,7 +9,7 @@ from ofa_deploy._files import read_model, write_model
 from ofa_deploy.errors import FileFormatError, InputError
 from ofa_deploy.hardware import Conditions
 from ofa_deploy.pareto import ParetoFront
-from ofa_deploy.space import SearchSpace
+from ofa_deploy.space import SearchSpace, SpaceField
 
 __all__ = ["FrontFile"]
 
@@ -28,7 +28,7 @@ class FrontFile(BaseModel):
     schema_: Literal["front/1"] = Field("front/1", alias="schema")
     label: str
     kind: Literal["predicted", "measured"]
-    space: dict[str, Any]
+    space: SpaceField
     conditions: Conditions | None
     budgets: tuple[float, ...] = ()
     front: dict[str, Any]

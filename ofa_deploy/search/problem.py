@@ -125,7 +125,7 @@ class Problem:
     def costs(self, population: Population) -> Floats:
         """Objectives to be minimised, shape (n, objectives)."""
         columns = [
-            self.metrics[name].predict(population) * (-1 if goal == "max" else 1)
+            _possible(name, self.metrics[name].predict(population)) * (-1 if goal == "max" else 1)
             for name, goal in self.objectives.items()
         ]
         return np.stack(columns, axis=1)
@@ -155,18 +155,22 @@ class Problem:
         return excess if constraint.upper else -excess
 
     def _pessimistic(self, constraint: Constraint, population: Population) -> Floats:
-        model = self.metrics[constraint.metric]
+        name, model = constraint.metric, self.metrics[constraint.metric]
         if not isinstance(model, Uncertain):
-            return model.predict(population)
+            return _possible(name, model.predict(population))
         low, high = model.interval(population)
-        return high if constraint.upper else low
+        return _possible(name, high) if constraint.upper else _finite(name, low)
 
     def check_reachable(self) -> None:
         """See at once whether some constraint can never be met.
 
         Raises:
             InfeasibleError: with the least and greatest reachable value of each metric.
+            InputError: if a model predicts what cannot be.
         """
+        ends = self.space.encode([self.space.smallest, self.space.largest])
+        for name, model in self.metrics.items():
+            _possible(name, model.predict(ends))
         for constraint in self.constraints:
             model = self.metrics[constraint.metric]
             if isinstance(model, Bounded):
@@ -314,3 +318,20 @@ def _default_objectives(metrics: Mapping[str, Metric]) -> dict[str, str]:
     if latencies == ["latency"]:
         return dict(OBJECTIVES)
     return {"top1": "max", (latencies[0] if latencies else "macs"): "min"}
+
+
+def _finite(name: str, values: Floats) -> Floats:
+    if not (known := np.isfinite(values)).all():
+        raise InputError(
+            f"the {name} model predicts {values[~known][0]}, expected finite numbers: make it anew"
+        )
+    return values
+
+
+def _possible(name: str, values: Floats) -> Floats:
+    """What a model predicts, if it can be: finite, and no time of zero or less."""
+    if name.startswith("latency") and (_finite(name, values) <= 0).any():
+        raise InputError(
+            f"the {name} model predicts {values.min():.4g} ms, expected more than 0: make it anew"
+        )
+    return _finite(name, values)

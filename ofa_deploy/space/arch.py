@@ -1,7 +1,7 @@
 """``Arch``: one subnet as a small frozen value."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from math import isfinite
 from typing import Any
@@ -48,15 +48,17 @@ class Arch:
         """Read what ``to_dict`` wrote; whether a space has this arch is the space's to say.
 
         Raises:
-            FileFormatError: if a field is missing or not a list of numbers.
+            FileFormatError: if a field is missing, unknown or not a list of numbers.
         """
+        if unknown := sorted(map(str, set(value) - _FIELDS)) if isinstance(value, Mapping) else []:
+            raise FileFormatError(f"not an arch: unknown field {unknown[0][:60]!r}")
         try:
             return cls(
                 resolution=_whole(value["resolution"]),
-                depths=tuple(_whole(item) for item in value["depths"]),
-                kernels=tuple(_whole(item) for item in value["kernels"]),
-                expands=tuple(_number(item) for item in value["expands"]),
-                widths=tuple(_whole(item) for item in value.get("widths", ())),
+                depths=tuple(_whole(item) for item in _listed(value["depths"])),
+                kernels=tuple(_whole(item) for item in _listed(value["kernels"])),
+                expands=tuple(_number(item) for item in _listed(value["expands"])),
+                widths=tuple(_whole(item) for item in _listed(value.get("widths", ()))),
             )
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise FileFormatError(
@@ -72,6 +74,15 @@ class Arch:
         left = iter(blocks)
         stages = [" ".join(islice(left, depth)) for depth in self.depths]
         return f"r{self.resolution}{widths} | " + " | ".join(stages)
+
+
+_FIELDS = frozenset(field.name for field in fields(Arch))
+
+
+def _listed(value: object) -> list[Any] | tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{value!r:.60} is no list")
+    return value
 
 
 def _number(value: object) -> int | float:

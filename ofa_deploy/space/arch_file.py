@@ -28,6 +28,12 @@ def arch_from_config(space: SearchSpace, config: Mapping[str, Any]) -> Arch:
     if "d" not in given:
         raise InputError("a network's config needs the depths 'd'")
     fields = {_FIELDS[key]: value for key, value in given.items()}
+    for key, value in given.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        if odd := [v for v in values if isinstance(v, bool) or not isinstance(v, int | float)]:
+            raise InputError(
+                f"not a network's config: {_FIELDS[key]} {key!r}: {odd[0]!r:.60} is no number"
+            )
     try:
         if isinstance(given_size := fields.get("resolution"), list):
             if len(given_size) != 1:

@@ -7,7 +7,7 @@ ordinary subnet files, and one that names them where they answer together.
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.data import DataSplits
 from ofa_deploy.errors import InputError, MismatchError
 from ofa_deploy.pareto import Candidate
-from ofa_deploy.space import Arch, SearchSpace
+from ofa_deploy.space import Arch, ArchField, SearchSpace
 from ofa_deploy.specialize.config import AnySpecialize, SpecializeConfig
 from ofa_deploy.specialize.judge import member_probabilities
 from ofa_deploy.specialize.quality import quality
@@ -72,7 +72,7 @@ class SpecializeFile(RunRecord):
 
     schema_: Literal["specialize-run/1"] = Field("specialize-run/1", alias="schema")
     config: AnySpecialize
-    arch: dict[str, Any]
+    arch: ArchField
     subnet_sha256: str
     parent_sha256: str | None
     result: str | None = None

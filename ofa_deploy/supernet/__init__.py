@@ -20,6 +20,7 @@ from ofa_deploy.supernet.published_predictor import import_accuracy_model
 from ofa_deploy.supernet.recalibration import recalibrate
 from ofa_deploy.supernet.storage import (
     SubnetFile,
+    check_archive,
     load_subnet,
     load_tensors,
     load_weights,
@@ -36,6 +37,7 @@ __all__ = [
     "Supernet",
     "batches",
     "channels_last",
+    "check_archive",
     "check_size",
     "cut",
     "folded_weights",

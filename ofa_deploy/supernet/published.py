@@ -9,7 +9,6 @@ nothing is skipped, nothing is left as it was.
 import io
 import re
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -18,9 +17,9 @@ import torch
 from torch import Tensor
 
 from ofa_deploy._files import read_bytes
-from ofa_deploy.errors import FileFormatError, InputError, MismatchError
+from ofa_deploy.errors import FileFormatError, MismatchError
 from ofa_deploy.supernet.modules import initialise
-from ofa_deploy.supernet.storage import check_tensors, parse_safetensors
+from ofa_deploy.supernet.storage import check_archive, check_tensors, parse_safetensors
 from ofa_deploy.supernet.supernet import Supernet
 
 __all__ = ["load_checkpoint", "load_published_weights", "read_checkpoint"]
@@ -212,7 +211,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return parse_safetensors(data, path)
     try:
-        _check_archive(data)
+        check_archive(data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about formats that have been read all the same
             loaded = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
@@ -236,18 +235,3 @@ def _unreadable(error: Exception) -> str:
         )
     reason = str(error).strip().partition("\n")[0][:200]
     return f"not a checkpoint of tensors only ({reason}); download it again"
-
-
-def _check_archive(data: bytes) -> None:
-    """See that a zipped checkpoint is whole and no larger unpacked; torch checks neither."""
-    if not data:
-        raise InputError("the file is empty")
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        return  # the format before PyTorch 1.6, which is a plain stream
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
-            raise InputError("it unpacks to more than the limit")
-        if odd := [e.filename for e in archive.infolist() if e.is_dir() or e.external_attr & 0x10]:
-            raise InputError(f"{odd[0]} is damaged")  # torch would take a folder for values
-        if (damaged := archive.testzip()) is not None:
-            raise InputError(f"{damaged} is damaged")

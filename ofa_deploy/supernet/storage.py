@@ -1,26 +1,29 @@
 """Weights and subnets on disk: safetensors, bound by hash to the JSON that describes them."""
 
 import hashlib
+import io
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from ofa_deploy._files import read_bytes, read_model, write_bytes, write_model
-from ofa_deploy.errors import FileFormatError, InputError, WeightsError
-from ofa_deploy.pareto import Candidate
-from ofa_deploy.space import SearchSpace
+from ofa_deploy.errors import FileFormatError, InputError, MismatchError, WeightsError
+from ofa_deploy.pareto import Candidate, CandidateField
+from ofa_deploy.space import SearchSpace, SpaceField
 from ofa_deploy.supernet.modules import channels_last
 from ofa_deploy.supernet.supernet import Subnet
 
 __all__ = [
     "SubnetFile",
+    "check_archive",
     "check_tensors",
     "load_subnet",
     "load_tensors",
@@ -65,6 +68,33 @@ def parse_safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
         return load_safetensors(data)
     except SafetensorError as error:
         raise FileFormatError(f"{path}: unreadable weights ({error})") from None
+
+
+def check_archive(data: bytes) -> None:
+    """See that what torch saved is whole, and takes no more memory than it has bytes.
+
+    Torch checks neither. What is no zip passes: the format before PyTorch 1.6 is a plain stream.
+
+    Raises:
+        InputError: saying what is wrong with it.
+        zipfile.BadZipFile, ValueError, ...: if it is a zip that cannot be read.
+    """
+    if not data:
+        raise InputError("the file is empty")
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        parts = archive.infolist()
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+            raise InputError("expected parts as they are, found compressed ones")
+        if sum(part.file_size for part in parts) > len(data):
+            raise InputError("its parts are larger than the file")
+        if len({part.filename for part in parts}) < len(parts):
+            raise InputError("a part stands twice")
+        if odd := [part.filename for part in parts if part.is_dir() or part.external_attr & 0x10]:
+            raise InputError(f"{odd[0]} is damaged")  # torch would take a folder for values
+        if (damaged := archive.testzip()) is not None:
+            raise InputError(f"{damaged} is damaged")
 
 
 def check_tensors(
@@ -125,15 +155,23 @@ class SubnetFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_: Literal["subnet/1"] = Field("subnet/1", alias="schema")
-    space: dict[str, Any]
+    space: SpaceField
     supernet_sha256: str
     data: str
     data_options: dict[str, int | None]
     data_digest: str
     classes: tuple[str, ...]
     calibration: int = Field(ge=0)
-    candidate: dict[str, Any]
+    candidate: CandidateField
     weights_sha256: str = ""
+
+    @model_validator(mode="after")
+    def _of_the_space(self) -> Self:
+        try:
+            self.search_space.encode([self.network.arch])
+        except MismatchError as error:
+            raise ValueError(str(error)) from None
+        return self
 
     @property
     def search_space(self) -> SearchSpace:

@@ -27,15 +27,17 @@ from ofa_deploy._files import (
 )
 from ofa_deploy.data import DataSplits
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError
-from ofa_deploy.space import SearchSpace
+from ofa_deploy.space import SearchSpace, SpaceField
 from ofa_deploy.supernet import (
     Supernet,
     channels_last,
+    check_archive,
     load_checkpoint,
     load_tensors,
     load_weights,
 )
 from ofa_deploy.train.config import AnyConfig
+from ofa_deploy.train.runner import Runner
 
 __all__ = [
     "RunFile",
@@ -45,6 +47,7 @@ __all__ = [
     "deciding_versions",
     "load_state",
     "load_supernet",
+    "restore",
     "save_state",
 ]
 
@@ -68,7 +71,7 @@ class RunRecord(BaseModel, ABC):
     IDENTITY: ClassVar[tuple[str, ...]] = ("space", "config", "data_digest", "versions")
 
     schema_: str = Field(alias="schema")
-    space: dict[str, Any]
+    space: SpaceField
     config: Any
     data: str
     data_digest: str
@@ -207,12 +210,12 @@ def load_state(path: Path, identity: str, keys: Set[str]) -> dict[str, Any] | No
     """
     if not path.exists():
         return None
-    data = io.BytesIO(read_bytes(path))
+    data = read_bytes(path)
     try:
-        if (damaged := zipfile.ZipFile(data).testzip()) is not None:  # torch checks no CRC
-            raise ValueError(f"{damaged} is damaged")
-        data.seek(0)
-        state = torch.load(data, weights_only=True, map_location="cpu")
+        if not zipfile.is_zipfile(io.BytesIO(data)):
+            raise ValueError("it is no zip")
+        check_archive(data)
+        state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     except Exception as error:  # torch raises many kinds for a damaged file
         reason = str(error).partition("\n")[0]
         raise FileFormatError(
@@ -231,6 +234,35 @@ def load_state(path: Path, identity: str, keys: Set[str]) -> dict[str, Any] | No
     return state
 
 
+def restore(runner: Runner, state: dict[str, Any], path: Path) -> None:
+    """Have a runner go on from what ``load_state`` read.
+
+    Raises:
+        FileFormatError: if it is no state of such a run.
+    """
+    step, rows = state["step"], state["rows"]
+    try:
+        if type(step) is not int or not 0 <= step <= runner.plan.steps:
+            raise ValueError(f"expected step 0 to {runner.plan.steps}, found {step!r:.60}")
+        if not isinstance(rows, list) or not all(map(_is_row, rows)):
+            raise ValueError("rows: expected names with numbers or text")
+        runner.load_state_dict(state)
+    except torch.OutOfMemoryError:
+        raise  # which says nothing of the file
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise FileFormatError(
+            f"{path}: not a checkpoint of this run ({reason}); delete it to train from the start"
+        ) from None
+
+
+def _is_row(row: object) -> bool:
+    return isinstance(row, dict) and all(
+        isinstance(name, str) and isinstance(value, str | int | float)
+        for name, value in row.items()
+    )
+
+
 def load_supernet(run: Path) -> tuple[Supernet, RunFile]:
     """The finished supernet of a run folder.
 
@@ -245,5 +277,6 @@ def load_supernet(run: Path) -> tuple[Supernet, RunFile]:
             f"ofa-deploy train --resume --run {run}"
         )
     net = Supernet(record.search_space)
-    load_weights(net, load_tensors(run / "supernet.safetensors", sha256=record.weights_sha256), run)
+    weights = run / "supernet.safetensors"
+    load_weights(net, load_tensors(weights, sha256=record.weights_sha256), weights)
     return channels_last(net.eval()), record

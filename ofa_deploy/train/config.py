@@ -1,5 +1,6 @@
 """Settings of a training run, validated where they are built; one class a method."""
 
+import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -84,13 +85,13 @@ class Common(BaseModel):
 
     @classmethod
     def build(cls, **settings: object) -> Self:
-        """Validate settings from a person.
+        """Validate settings from a person, strictly: text is no number, nor is ``true``.
 
         Raises:
             InputError: one line that names the setting.
         """
         try:
-            return cls.model_validate(settings)
+            return cls.model_validate_json(json.dumps(settings, default=str), strict=True)
         except ValidationError as error:
             raise InputError(_one_line(error, cls)) from None
 
@@ -139,7 +140,9 @@ class DepsConfig(Settings):
             return given
         shares = {"ramp_end": 0.6, "ramp_epochs": 0.1}
         derived = {name: max(1, round(share * epochs)) for name, share in shares.items()}
-        return derived | {name: value for name, value in given.items() if value is not None}
+        return derived | {
+            name: value for name, value in given.items() if value is not None or name not in shares
+        }
 
     @model_validator(mode="after")
     def _phases(self) -> Self:

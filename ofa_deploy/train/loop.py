@@ -23,6 +23,7 @@ from ofa_deploy.train.checkpoint import (
     check_init,
     claim_run,
     load_state,
+    restore,
     save_state,
 )
 from ofa_deploy.train.config import Common, TrainConfig
@@ -136,7 +137,7 @@ def carry_out(
         repeatable_kernels(ranks.device)
         with closing(make(_workers(workers, ranks))) as made:
             if state := load_state(run / "state.pt", identity, made.STATE):
-                made.load_state_dict(state)
+                restore(made, state, run / "state.pt")
                 progress.say(f"resuming training at step {made.step} of {made.plan.steps}")
             else:
                 start(made)

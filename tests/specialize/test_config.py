@@ -31,7 +31,7 @@ NANO = get_space("mbv3-nano-32")
         ("finetune", {"members": 65}, "members: Input should be less than or equal to 64"),
         ("wide-narrow", {"imitate_epochs": []}, "imitate_epochs: Tuple should have at least 1"),
         ("wide-narrow", {"imitate_epochs": [-1]}, "imitate_epochs.0: Input should be greater"),
-        ("wide-narrow", {"start": "random"}, "start: Input should be a valid tuple"),
+        ("wide-narrow", {"start": "random"}, "start: Input should be a valid array"),
         ("wide-narrow", {"label_epochs": 0}, "label_epochs: Input should be greater than 0"),
         ("dst", {"sparsity": 1.0}, "sparsity: Input should be less than 1"),
         ("dst", {"update_until": 1.0}, "update_until: Input should be less than 1"),

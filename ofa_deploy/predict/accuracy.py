@@ -4,6 +4,7 @@ The graph is the model: what predicts in the process that fitted it is what is s
 elsewhere.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -25,6 +26,7 @@ __all__ = ["AccuracyModel", "accuracy_facts", "load_accuracy_model"]
 Floats = npt.NDArray[np.float64]
 _SCHEMA = "accuracy-model/1"
 _LIMIT = 64 * 2**20
+_SEAL, _NO_SEAL = "sha256", "0" * 64
 _CHUNK = 1024  # rows a pass: what lies between two layers stays in the second-level cache
 
 
@@ -42,7 +44,9 @@ class AccuracyModel:
         fitted_space: the space whose rows those are; ``space`` itself unless put ``onto`` another.
     """
 
-    def __init__(self, model: onnx.ModelProto, space: SearchSpace) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, space: SearchSpace, data: bytes | None = None
+    ) -> None:
         import onnxruntime as ort
 
         self.space = self.fitted_space = space
@@ -59,10 +63,10 @@ class AccuracyModel:
         self.networks = int(facts["networks"])
         self.source = facts.get("source", "")
         self.measured = _measured(facts.get("measured", ""), space)
-        self._bytes = model.SerializeToString()
+        self._bytes = data or model.SerializeToString()
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1  # the same answer at any number of threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what it logs of a damaged file is not for a terminal
         self._session = ort.InferenceSession(
             self._bytes, options, providers=["CPUExecutionProvider"]
         )
@@ -70,12 +74,17 @@ class AccuracyModel:
     @classmethod
     def of(cls, model: onnx.ModelProto, space: SearchSpace, facts: Mapping[str, str]) -> Self:
         """A new model of a graph and what is known of it."""
-        helper.set_model_props(model, dict(facts))
+        helper.set_model_props(model, {**facts, _SEAL: _NO_SEAL})
         onnx.checker.check_model(model)
-        return cls(model, space)
+        data = _sealed(model.SerializeToString())
+        return cls(onnx.load_model_from_string(data), space, data)
 
     def predict(self, archs: "Sequence[Arch] | Population") -> Floats:
-        """Top-1 of each network in percent, shape (n,)."""
+        """Top-1 of each network in percent, shape (n,).
+
+        Raises:
+            FileFormatError: if the graph gives none, as that of a damaged file may.
+        """
         population = as_population(self.space, archs)
         if not len(population):
             return np.empty(0)
@@ -83,8 +92,16 @@ class AccuracyModel:
             population = _translated(population, self._choices)
         rows = population.astype(np.float32)
         chunks = (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
-        found = [self._session.run(None, {"population": chunk})[0] for chunk in chunks]
-        return np.concatenate(found).astype(np.float64)
+        try:
+            found = [self._session.run(None, {"population": chunk})[0] for chunk in chunks]
+            top1 = np.concatenate(found).astype(np.float64)
+        except Exception as error:  # onnxruntime's own exceptions share no public base
+            raise FileFormatError(
+                f"the accuracy model cannot predict ({type(error).__name__}); make it anew"
+            ) from None
+        if top1.shape != (len(rows),) or not np.isfinite(top1).all():
+            raise FileFormatError("the accuracy model gives no finite top-1; make it anew")
+        return top1
 
     def interval(self, archs: "Sequence[Arch] | Population") -> tuple[Floats, Floats]:
         """(low, high) in percent, each of shape (n,)."""
@@ -150,6 +167,20 @@ def accuracy_facts(
     }
 
 
+def _sealed(data: bytes) -> bytes:
+    """A model's bytes with their SHA-256 in the place that was kept for it."""
+    return data.replace(_NO_SEAL.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
+
+
+def _check_seal(data: bytes, facts: Mapping[str, str]) -> None:
+    """See that a file is as it was written; files of before there was a seal pass."""
+    if (seal := facts.get(_SEAL)) is None:
+        return
+    unsealed = data.replace(seal.encode(), _NO_SEAL.encode(), 1)
+    if len(seal) != len(_NO_SEAL) or hashlib.sha256(unsealed).hexdigest() != seal:
+        raise ValueError("its SHA-256 differs: it was changed or damaged; make it anew")
+
+
 def _measured(text: str, space: SearchSpace) -> tuple[Population, Floats]:
     if not text:
         return np.empty((0, len(space.genes)), np.int8), np.empty(0)
@@ -172,12 +203,18 @@ def load_accuracy_model(path: Path | str, space: SearchSpace | None = None) -> A
     """
     from google.protobuf.message import DecodeError
 
+    from ofa_deploy.runtimes.onnx_file import check_self_contained
+
     data = read_bytes(path, limit=_LIMIT)
     try:
         model = onnx.load_model_from_string(data)
         facts = _facts(model)
+        _check_seal(data, facts)
+        check_self_contained(data)
         found = SearchSpace.from_dict(json.loads(facts["space_definition"]))
-        return AccuracyModel(model, found if space is None else space)
+        loaded = AccuracyModel(model, found if space is None else space, data)
+        loaded.predict([loaded.space.smallest, loaded.space.largest])
+        return loaded
     except MismatchError:
         raise
     except (DecodeError, KeyError, ValueError, InputError) as error:

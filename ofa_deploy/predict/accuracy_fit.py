@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from ofa_deploy._blas import one_blas_thread
 from ofa_deploy.cost import as_population
 from ofa_deploy.errors import InputError
 from ofa_deploy.predict.accuracy import AccuracyModel, accuracy_facts
@@ -24,6 +25,7 @@ _FEWEST = 9  # of nine errors the largest is what 90 % stay below
 _MOST = 5_000  # time grows with the cube
 
 
+@one_blas_thread
 def fit_accuracy(
     space: SearchSpace, archs: "Sequence[Arch] | Population", top1: "Sequence[float] | Floats"
 ) -> AccuracyModel:
@@ -63,6 +65,7 @@ def fit_accuracy(
     return AccuracyModel.of(_to_onnx(features, process), space, facts)
 
 
+@one_blas_thread
 def refit_accuracy(
     model: AccuracyModel, archs: "Sequence[Arch] | Population", top1: "Sequence[float] | Floats"
 ) -> AccuracyModel:

@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from ofa_deploy._blas import one_blas_thread
 from ofa_deploy.cost import AdditiveModel, as_population, macs_model
 from ofa_deploy.errors import InputError, MismatchError
 from ofa_deploy.predict.latency import LatencyModel
@@ -24,6 +25,7 @@ __all__ = ["fit_latency"]
 Floats = npt.NDArray[np.float64]
 Table = tuple[tuple[int, ...], Floats]
 
+_SHORTEST_MS, _LONGEST_MS = 1e-9, 1e9  # beyond what any network takes; squares stay finite
 _PASSES = 6  # of reweighting: weights hardly move after that
 _FREEDOM = 4.0  # degrees of freedom of the noise, usual for t regression
 _LEAST_NOISE = 0.003  # relative: no timing is better than that
@@ -33,6 +35,7 @@ _FINE = (0.1, 1.0)  # the same for single blocks: little or as much; the evidenc
 _STRENGTHS = np.logspace(-6, 3, 37)  # variance of corrections over that of noise
 
 
+@one_blas_thread
 def fit_latency(
     space: SearchSpace,
     archs: "Sequence[Arch] | Population",
@@ -83,6 +86,11 @@ def _check(
         )
     if not (np.isfinite(measured) & (measured > 0)).all():
         raise InputError("latencies must be positive and finite, in ms")
+    if measured.min() < _SHORTEST_MS or measured.max() > _LONGEST_MS:
+        raise InputError(
+            f"expected latencies of {_SHORTEST_MS:g} to {_LONGEST_MS:g} ms, found "
+            f"{measured.min():.3g} to {measured.max():.3g}"
+        )
     for prior in priors:
         if prior.space.fingerprint != space.fingerprint:
             raise MismatchError(f"a prior is for space {prior.space.name}, not {space.name}")

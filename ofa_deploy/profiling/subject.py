@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from ofa_deploy._processes import end_with_parent
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import DeviceError
-from ofa_deploy.profiling.agent.engines import PROVIDERS
 from ofa_deploy.runtimes import Runtime, get_runtime
-from ofa_deploy.runtimes.base import ByteMath
 
 __all__ = ["Subject", "builder", "write_models"]
 
@@ -57,14 +56,14 @@ def write_models(
     progress: Progress,
     processor: str = "here",
 ) -> dict[str, dict[str, Any]]:
-    """Build every graph into a file.
+    """Make of every graph the file that measuring processes open (``Runtime.to_time``).
 
     Args:
         processor: one of ``PROCESSORS``, for which INT8 files are.
 
     Returns:
-        By name ``path``, ``shape`` and ``sha256``; the hash is the graph's, since engines build no
-        two files alike.
+        By name ``path``, ``shape`` and ``sha256``; the hash is that of graph and shape, since
+        engines build no two files alike.
     """
     models: dict[str, dict[str, Any]] = {}
     many = len(subjects) > _MANY
@@ -85,33 +84,33 @@ class _Job:
 
     path: str
     graph: bytes
+    shape: tuple[int, ...]
     runtime: str
     precision: str
     processor: str
     calibration: tuple[Floats, ...]
 
     def run(self) -> tuple[str, str]:
-        """Build it; where it lies, and the graph's hash."""
+        """Build it; where it lies, and the hash of graph and shape."""
         graph = onnx.ModelProto.FromString(self.graph)
         Path(self.path).write_bytes(self._built(graph))
-        return self.path, hashlib.sha256(self.graph).hexdigest()
+        asked = hashlib.sha256(self.graph)
+        asked.update(str(self.shape).encode())
+        return self.path, asked.hexdigest()
 
     def _built(self, graph: onnx.ModelProto) -> bytes:
-        runtime = builder(self.runtime)
-        if self.precision != "int8" or self.processor == "here":
-            return runtime.build(graph, self.precision, self.calibration)
-        from ofa_deploy.runtimes.onnx_int8 import Quantizer  # takes a while to import
-        from ofa_deploy.runtimes.openvino import OpenVino
-
-        math = ByteMath.of(self.processor)
-        if isinstance(runtime, OpenVino):
-            return runtime.quantized(graph, self.calibration, math)
-        return bytes(Quantizer(graph, self.calibration, math).build().SerializeToString())
+        return builder(self.runtime).to_time(
+            graph,
+            self.precision,
+            self.calibration,
+            batch=self.shape[0],
+            processor=self.processor,
+        )
 
 
 def builder(runtime: str) -> Runtime:
-    """What builds the files for an engine: ONNX Runtime's providers load the same ones."""
-    return get_runtime("onnxruntime" if runtime in PROVIDERS else runtime)
+    """What makes of graphs what is timed."""
+    return get_runtime(runtime)
 
 
 def _jobs(
@@ -119,7 +118,8 @@ def _jobs(
 ) -> Iterator[_Job]:
     for path, subject in subjects:
         graph = subject.graph.SerializeToString()
-        yield _Job(str(path), graph, runtime, precision, processor, _calibration(subject))
+        batches = _calibration(subject)
+        yield _Job(str(path), graph, subject.shape, runtime, precision, processor, batches)
 
 
 def _calibration(subject: Subject) -> tuple[Floats, ...]:
@@ -136,7 +136,7 @@ def _in_parallel(jobs: Iterator[_Job]) -> Iterator[tuple[str, str]]:
     """On all cores, since quantisers take seconds a graph, and few at a time, for the memory."""
     count = min(os.cpu_count() or 1, _MOST_BUILDERS)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context) as pool:
+    with ProcessPoolExecutor(count, context, end_with_parent) as pool:
         running: deque[Future[tuple[str, str]]] = deque()
         try:
             for job in jobs:

@@ -10,6 +10,8 @@ __all__ = ["RUNTIMES", "Runtime", "Session", "get_runtime"]
 # name: (module, class)
 RUNTIMES = {
     "onnxruntime": ("ofa_deploy.runtimes.onnx_runtime", "OnnxRuntime"),
+    "onnxruntime-cuda": ("ofa_deploy.runtimes.onnx_runtime", "OnnxRuntimeCuda"),
+    "onnxruntime-tensorrt": ("ofa_deploy.runtimes.onnx_runtime", "OnnxRuntimeTensorRt"),
     "openvino": ("ofa_deploy.runtimes.openvino", "OpenVino"),
     "tensorrt": ("ofa_deploy.runtimes.tensorrt", "TensorRt"),
     "tensorrt-rtx": ("ofa_deploy.runtimes.tensorrt_rtx", "TensorRtRtx"),

@@ -62,7 +62,7 @@ class Runtime(ABC):
         """The engine's own version."""
 
     def settings(self, threads: int = 1) -> Mapping[str, str | int]:
-        """What ``load`` sets, where the engine's defaults would be others."""
+        """What a model is loaded with to be timed, where the engine's defaults would be others."""
         return {}
 
     def why_not(self) -> str | None:
@@ -87,6 +87,27 @@ class Runtime(ABC):
             InputError: if INT8 is asked for without calibration.
             MissingDependencyError: if the engine is not installed.
         """
+
+    def to_time(
+        self,
+        model: onnx.ModelProto,
+        precision: str = "fp32",
+        calibration: Sequence[Floats] = (),
+        *,
+        batch: int | None = None,
+        processor: str = "here",
+    ) -> bytes:
+        """What measuring processes open, on this machine and on others.
+
+        Args:
+            batch: of the images, for engines that are then built for no other.
+            processor: one of ``PROCESSORS``, for which INT8 is placed by engines that place it on
+                the host.
+
+        Raises:
+            UnknownNameError, InputError, MissingDependencyError: as ``build``.
+        """
+        return self.build(model, precision, calibration)
 
     @abstractmethod
     def load(self, artefact: bytes, *, threads: int = 1) -> Session:

@@ -1,11 +1,9 @@
 """INT8 for ONNX Runtime: quantise/dequantise pairs around what it can compute in bytes."""
 
 import logging
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -14,6 +12,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, create_ca
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
+from ofa_deploy._leftovers import scratch
 from ofa_deploy.runtimes.base import ByteMath, Floats, check_calibration
 
 __all__ = ["Quantizer"]
@@ -91,11 +90,11 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]
 
 def _ranges(model: onnx.ModelProto, calibration: Sequence[Floats], operators: list[str]) -> Any:
     """Least and greatest value of every tensor that those operators read or write."""
-    with tempfile.TemporaryDirectory(prefix="ofa-deploy-") as folder:
-        source = Path(folder) / "float.onnx"
+    with scratch() as folder:
+        source = folder / "float.onnx"
         onnx.save(model, source)
         calibrator = create_calibrator(
-            source, operators, augmented_model_path=str(Path(folder) / "ranges.onnx")
+            source, operators, augmented_model_path=str(folder / "ranges.onnx")
         )
         calibrator.collect_data(_Batches(model.graph.input[0].name, calibration))
         return calibrator.compute_data()

@@ -1,4 +1,8 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime on the CPU, and its providers for NVIDIA GPUs.
+
+Those of GPUs have run against a stand-in of ONNX Runtime only, never on a GPU. They are for
+profiling; bundles of ``export`` hold ONNX files, which any provider loads.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,13 +14,15 @@ from ofa_deploy.errors import DeviceError
 from ofa_deploy.runtimes.base import ByteMath, Floats, Runtime, Session, check_build, one_line
 from ofa_deploy.runtimes.onnx_file import check_self_contained
 from ofa_deploy.runtimes.onnx_fp16 import half
+from ofa_deploy.runtimes.ort_session import bind, missing, open_session
+from ofa_deploy.runtimes.trt.graphs import fixed, with_precision
 
-__all__ = ["OnnxRuntime"]
+__all__ = ["OnnxRuntime", "OnnxRuntimeCuda", "OnnxRuntimeTensorRt"]
 
 
 class _OrtSession(Session):
-    def __init__(self, session: ort.InferenceSession) -> None:
-        self._session = session
+    def __init__(self, session: ort.InferenceSession, runtime: str) -> None:
+        self._session, self._runtime = session, runtime
         self._input = session.get_inputs()[0].name
         self._output = session.get_outputs()[0].name
 
@@ -24,15 +30,11 @@ class _OrtSession(Session):
         try:
             output: Floats = self._session.run([self._output], {self._input: images})[0]
         except Exception as error:  # onnxruntime's own exceptions share no public base
-            raise DeviceError(f"onnxruntime: {one_line(error)}") from error
+            raise DeviceError(f"{self._runtime}: {one_line(error)}") from error
         return output
 
     def bound(self, images: Floats) -> Callable[[], None]:
-        binding = self._session.io_binding()
-        binding.bind_cpu_input(self._input, np.ascontiguousarray(images))
-        binding.bind_output(self._output, "cpu")
-        run = self._session.run_with_iobinding
-        return lambda: run(binding)
+        return bind(ort, self._session, np.ascontiguousarray(images), self._runtime)
 
 
 class OnnxRuntime(Runtime):
@@ -43,11 +45,14 @@ class OnnxRuntime(Runtime):
     """
 
     name = "onnxruntime"
-    precisions = ("fp32", "fp16", "int8")
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
 
     @property
     def version(self) -> str:
         return str(ort.__version__)
+
+    def why_not(self) -> str | None:
+        return missing(ort, self.name)
 
     def build(
         self,
@@ -55,11 +60,22 @@ class OnnxRuntime(Runtime):
         precision: str = "fp32",
         calibration: Sequence[Floats] = (),
     ) -> bytes:
+        return self.to_time(model, precision, calibration)
+
+    def to_time(
+        self,
+        model: onnx.ModelProto,
+        precision: str = "fp32",
+        calibration: Sequence[Floats] = (),
+        *,
+        batch: int | None = None,
+        processor: str = "here",
+    ) -> bytes:
         check_build(self, precision, calibration)
         if precision == "int8":
             from ofa_deploy.runtimes.onnx_int8 import Quantizer  # takes a while to import
 
-            model = Quantizer(model, calibration, ByteMath.of("here")).build()
+            model = Quantizer(model, calibration, ByteMath.of(processor)).build()
         elif precision == "fp16":
             model = half(model)
         return bytes(model.SerializeToString())
@@ -69,15 +85,54 @@ class OnnxRuntime(Runtime):
 
     def load(self, artefact: bytes, *, threads: int = 1) -> Session:
         check_self_contained(artefact)
-        options = ort.SessionOptions()
-        for name, value in self.settings(threads).items():
-            setattr(options, name, value)
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 3
-        try:
-            session = ort.InferenceSession(artefact, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's own exceptions share no public base
-            raise DeviceError(
-                f"onnxruntime {self.version} refuses the model: {one_line(error)}"
-            ) from error
-        return _OrtSession(session)
+        session = open_session(ort, artefact, self.name, self.settings(threads))
+        return _OrtSession(session, self.name)
+
+
+class OnnxRuntimeCuda(OnnxRuntime):
+    """The CUDA provider, of the package onnxruntime-gpu 1.18 or later.
+
+    No INT8: it would dequantise convolutions and compute them in float32.
+    """
+
+    name = "onnxruntime-cuda"
+    precisions: tuple[str, ...] = ("fp32", "fp16")
+
+    def settings(self, threads: int = 1) -> Mapping[str, str | int]:
+        """Without TF32; and sessions take what they need: a process has many."""
+        return {
+            **super().settings(threads),
+            "cuda.use_tf32": 0,
+            "cuda.arena_extend_strategy": "kSameAsRequested",
+        }
+
+
+class OnnxRuntimeTensorRt(OnnxRuntimeCuda):
+    """The TensorRT provider, of onnxruntime-gpu for TensorRT 10: engines of parts of a graph.
+
+    Precision is in the graph, as for TensorRT itself: none of the provider's own is switched on.
+    """
+
+    name = "onnxruntime-tensorrt"
+    precisions = ("fp32", "fp16", "int8")
+
+    def settings(self, threads: int = 1) -> Mapping[str, str | int]:
+        """As ``TensorRt`` builds; TF32 is off for all of the process: there is no other way."""
+        return {
+            **super().settings(threads),
+            "tensorrt.trt_builder_optimization_level": 3,
+            "NVIDIA_TF32_OVERRIDE": 0,
+        }
+
+    def to_time(
+        self,
+        model: onnx.ModelProto,
+        precision: str = "fp32",
+        calibration: Sequence[Floats] = (),
+        *,
+        batch: int | None = None,
+        processor: str = "here",
+    ) -> bytes:
+        check_build(self, precision, calibration)
+        ready = with_precision(model, precision, calibration)
+        return bytes(fixed(ready, batch).SerializeToString())

@@ -1,17 +1,16 @@
 """OpenVINO on the CPU."""
 
 import io
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
 from ofa_deploy._files import optional_import
+from ofa_deploy._leftovers import scratch
 from ofa_deploy.errors import DeviceError
 from ofa_deploy.runtimes.base import (
     ByteMath,
@@ -115,9 +114,20 @@ class OpenVino(Runtime):
         precision: str = "fp32",
         calibration: Sequence[Floats] = (),
     ) -> bytes:
+        return self.to_time(model, precision, calibration)
+
+    def to_time(
+        self,
+        model: onnx.ModelProto,
+        precision: str = "fp32",
+        calibration: Sequence[Floats] = (),
+        *,
+        batch: int | None = None,
+        processor: str = "here",
+    ) -> bytes:
         check_build(self, precision, calibration)
         if precision == "int8":
-            return self.quantized(model, calibration, ByteMath.of("here"))
+            return self.quantized(model, calibration, ByteMath.of(processor))
         return _saved(self._read(model), model, half=precision == "fp16")
 
     def quantized(
@@ -215,8 +225,8 @@ def _saved(model: Any, source: onnx.ModelProto, *, half: bool) -> bytes:
     """An artefact, with the metadata of the graph that it comes from."""
     for entry in source.metadata_props:
         model.set_rt_info(entry.value, ["ofa_deploy", entry.key])
-    with tempfile.TemporaryDirectory(prefix="ofa-deploy-") as folder:
-        path = Path(folder) / _PARTS[0]
+    with scratch() as folder:
+        path = folder / _PARTS[0]
         openvino().save_model(model, path, compress_to_fp16=half)
         return pack(*(path.with_name(name).read_bytes() for name in _PARTS))
 

@@ -10,7 +10,7 @@ GPU and ``tensorrt`` are found, the same tests run on them.
 import functools
 import hashlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,14 +29,14 @@ from ofa_deploy.runtimes.trt.artefact import (
 )
 from ofa_deploy.runtimes.trt.build import build_plan
 from ofa_deploy.runtimes.trt.cuda import Cuda, gpu
-from ofa_deploy.runtimes.trt.graphs import with_precision
+from ofa_deploy.runtimes.trt.graphs import fixed, with_precision
+from ofa_deploy.runtimes.trt.kept import TIMING_CACHE, sealed, unsealed
 from ofa_deploy.runtimes.trt.module import check_version
 from ofa_deploy.runtimes.trt.plan import Plan
-from ofa_deploy.runtimes.trt.settings import EngineSettings
+from ofa_deploy.runtimes.trt.settings import EngineSettings, TimingSettings
 
 __all__ = ["EngineRuntime", "PlanSession", "TensorRt"]
 
-_CACHE_MAGIC = b"ofa-deploy timing cache 1\n"
 _MAX_CACHE_BYTES = 512 * 2**20
 
 
@@ -77,12 +77,8 @@ class EngineRuntime(Runtime):
             DeviceError: if it is of a version that is not supported.
         """
         module = self._given_module or optional_import(self._package, extra=self._extra)
-        self._check_module(module)
+        check_version(module)
         return module
-
-    @abstractmethod
-    def _check_module(self, module: Any) -> None:
-        """See that the library is of a supported version."""
 
     @functools.cached_property
     def cuda(self) -> Cuda:
@@ -108,15 +104,31 @@ class EngineRuntime(Runtime):
     def version(self) -> str:
         return str(self.module.__version__)
 
+    def settings(self, threads: int = 1) -> Mapping[str, str | int]:
+        """What an engine is built and launched with where it is timed."""
+        return TimingSettings.of(self.engine_settings).told()
+
     def build(
         self,
         model: onnx.ModelProto,
         precision: str = "fp32",
         calibration: Sequence[Floats] = (),
     ) -> bytes:
+        return self.build_ready(self.to_time(model, precision, calibration), precision)
+
+    def to_time(
+        self,
+        model: onnx.ModelProto,
+        precision: str = "fp32",
+        calibration: Sequence[Floats] = (),
+        *,
+        batch: int | None = None,
+        processor: str = "here",
+    ) -> bytes:
+        """The ONNX, of that precision's types: the engine is built where it is timed."""
         check_build(self, precision, calibration)
-        ready = with_precision(model, precision, calibration).SerializeToString()
-        return self.build_ready(ready, precision)
+        ready = with_precision(model, precision, calibration)
+        return bytes(fixed(ready, batch).SerializeToString())
 
     def build_ready(self, model: bytes, precision: str) -> bytes:
         """Build from an ONNX whose types are those of ``precision`` already.
@@ -185,9 +197,6 @@ class TensorRt(EngineRuntime):
         super().__init__(settings, module=module, cuda=cuda)
         self.timing_cache = timing_cache
 
-    def _check_module(self, module: Any) -> None:
-        check_version(module)
-
     def _plan(self, model: bytes) -> bytes:
         module, cuda = self.module, self.cuda  # both must be there before TensorRT is called
         cuda.enter()
@@ -195,8 +204,7 @@ class TensorRt(EngineRuntime):
         before = None if path is None else _read_cache(path)
         plan, after = build_plan(module, model, self.engine_settings, timing_cache=before)
         if path is not None and after is not None and after != before:
-            digest = hashlib.sha256(after).hexdigest().encode()
-            write_bytes(path, _CACHE_MAGIC + digest + after)
+            write_bytes(path, sealed(TIMING_CACHE, after))
         return plan
 
     def _built_for(self) -> dict[str, Any]:
@@ -208,11 +216,4 @@ def _read_cache(path: Path) -> bytes:
     """What is in a timing cache; nothing if there is none, or one that is not as it was written."""
     if not path.exists():
         return b""
-    data = read_bytes(path, limit=_MAX_CACHE_BYTES)
-    magic, digest, cache = (
-        data[: len(_CACHE_MAGIC)],
-        data[len(_CACHE_MAGIC) : len(_CACHE_MAGIC) + 64],
-        data[len(_CACHE_MAGIC) + 64 :],
-    )
-    whole = magic == _CACHE_MAGIC and hashlib.sha256(cache).hexdigest().encode() == digest
-    return cache if whole else b""
+    return unsealed(TIMING_CACHE, read_bytes(path, limit=_MAX_CACHE_BYTES)) or b""

@@ -9,13 +9,13 @@ timing cache does nothing. One engine may hold several capabilities.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ofa_deploy.errors import DeviceError, InputError
+from ofa_deploy.errors import InputError
 from ofa_deploy.runtimes.tensorrt import EngineRuntime
 from ofa_deploy.runtimes.trt.artefact import Capability
-from ofa_deploy.runtimes.trt.build import build_plan
+from ofa_deploy.runtimes.trt.build import build_plan, for_capabilities
 from ofa_deploy.runtimes.trt.cuda import Cuda
 from ofa_deploy.runtimes.trt.settings import EngineSettings
 
@@ -81,24 +81,14 @@ class TensorRtRtx(EngineRuntime):
                 "state the compute capabilities instead"
             )
 
-    def _check_module(self, module: Any) -> None:
-        if not hasattr(module, "ComputeCapability"):
-            raise DeviceError(f"tensorrt-rtx {module.__version__}: expected 1.1 or later")
+    def settings(self, threads: int = 1) -> Mapping[str, str | int]:
+        """As TensorRT's, without CUDA graphs: they need engines that are built to be captured."""
+        return {**super().settings(threads), "cuda_graph_batch": 0}
 
     def _plan(self, model: bytes) -> bytes:
-        plan, _ = build_plan(self.module, model, self.engine_settings, configure=self._configure)
+        configure = for_capabilities(self.module, self.capabilities)
+        plan, _ = build_plan(self.module, model, self.engine_settings, configure=configure)
         return plan
-
-    def _configure(self, config: Any) -> None:
-        known = self.module.ComputeCapability
-        config.num_compute_capabilities = len(self.capabilities)
-        for index, (major, minor) in enumerate(self.capabilities):
-            value = getattr(known, f"SM{major}{minor}", None)
-            if value is None or not config.set_compute_capability(value, index):
-                raise DeviceError(
-                    f"{self.name} {self.version} builds no engine for compute capability "
-                    f"{major}.{minor}"
-                )
 
     def _built_for(self) -> dict[str, Any]:
         return {"capabilities": self.capabilities}

@@ -1,9 +1,9 @@
 """Opening models: with the real engines, and with a stand-in of ONNX Runtime on a GPU."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from ofa_deploy.profiling import Subject
 from ofa_deploy.profiling.agent import engines
 from ofa_deploy.profiling.agent.engines import EngineError, open_model, version, versions
 from ofa_deploy.runtimes import get_runtime
+from tests.runtimes.ort_fake import FakeOrt
 
 SHAPE = [1, 3, 12, 12]
 
@@ -63,7 +64,7 @@ def test_openvino_takes_only_a_zip_of_its_two_files(
 
 
 def test_unknown_runtime_is_refused(built: Callable[[str], str]) -> None:
-    with pytest.raises(EngineError, match="onnxruntime.*openvino, found runtime 'abacus'"):
+    with pytest.raises(EngineError, match="onnxruntime.*tensorrt-rtx, found runtime 'abacus'"):
         open_model(built("onnxruntime"), SHAPE, "abacus", {})
 
 
@@ -81,93 +82,141 @@ def test_version_comes_from_the_module_where_two_packages_claim_it(
     assert versions()["onnxruntime"] == get_runtime("onnxruntime").version
     del told["onnxruntime"]
     assert versions()["onnxruntime"] == "4.5.6"
+    told["onnxruntime"] = "4.5.6"  # two that agree
+    assert versions()["onnxruntime"] == "4.5.6"
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("2026.1.0-21000-abc", "2026.1.0"),
+        ("1.31.1+cu12", "1.31.1"),
+        ("10.13.3.9.post1", "10.13.3.9"),
+        ("10.0.0b6", "10.0.0"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_labels_of_a_version_do_not_tell_engines_apart(text: str, numbers: str) -> None:
+    assert engines._release(text) == numbers
+
+
+def test_runtimes_are_parts_of_engines() -> None:
+    assert engines.engine_of("onnxruntime-cuda") == "onnxruntime"
+    assert engines.engine_of("tensorrt-rtx") == "tensorrt-rtx"
 
 
 # -- a GPU that is not there ----------------------------------------------------------------
 
 
-class FakeGpu:
-    """ONNX Runtime with CUDA, as far as it is used.
-
-    Args:
-        starts: whether CUDA can be started.
-    """
-
-    __version__ = "1.99.0"
-
-    def __init__(self, starts: bool = True) -> None:
-        self.starts, self.said = starts, []  # type: ignore[var-annotated]
-        self.OrtValue = SimpleNamespace(
-            ortvalue_from_numpy=lambda images, device, number: (images.shape, device, number)
-        )
-        self.GraphOptimizationLevel = SimpleNamespace(ORT_ENABLE_ALL="all")
-        self.SessionOptions = SimpleNamespace
-
-    def get_available_providers(self) -> list[str]:
-        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
-
-    def InferenceSession(self, model: bytes, options: Any, providers: list[str]) -> Any:
-        self.said.append(("session", providers))
-        session = SimpleNamespace(
-            get_providers=lambda: providers if self.starts else providers[1:],
-            get_inputs=lambda: [SimpleNamespace(name="image")],
-            get_outputs=lambda: [SimpleNamespace(name="logits")],
-            io_binding=lambda: SimpleNamespace(
-                bind_ortvalue_input=lambda *said: self.said.append(("in", *said)),
-                bind_output=lambda *said: self.said.append(("out", *said)),
-            ),
-            run_with_iobinding=lambda _: self.said.append(("run",)),
-        )
-        return session
-
-
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
-    made = FakeGpu()
-    monkeypatch.setattr(engines, "_module", lambda runtime: made)
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeOrt:
+    made = FakeOrt("TensorrtExecutionProvider", "CUDAExecutionProvider")
+    monkeypatch.setitem(sys.modules, "onnxruntime", made)  # type: ignore[arg-type]
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
     return made
 
 
-def test_images_and_output_stay_on_the_gpu(gpu: FakeGpu, tmp_path: Path) -> None:
+@pytest.fixture
+def model(tmp_path: Path) -> str:
     path = tmp_path / "model"
-    path.write_bytes(b"")
-    open_model(str(path), [2, 3, 4, 4], "onnxruntime-cuda", {})()
+    path.write_bytes(b"model")
+    return str(path)
+
+
+def test_images_and_output_stay_on_the_gpu(gpu: FakeOrt, model: str) -> None:
+    open_model(model, [2, 3, 4, 4], "onnxruntime-cuda", {})()
     assert gpu.said == [
         ("session", ["CUDAExecutionProvider", "CPUExecutionProvider"]),
         ("in", "image", ((2, 3, 4, 4), "cuda", 0)),
-        ("out", "logits", "cuda"),
+        ("out", "logits", "cuda", 0),
         ("run",),
         ("run",),
     ]
 
 
-def test_gpu_that_does_not_start_is_no_gpu(gpu: FakeGpu, tmp_path: Path) -> None:
+def test_gpu_that_does_not_start_is_no_gpu(gpu: FakeOrt, model: str) -> None:
     """ONNX Runtime itself goes on with the processor and says nothing."""
     gpu.starts = False
-    path = tmp_path / "model"
-    path.write_bytes(b"")
     with pytest.raises(EngineError, match=r"1\.99\.0 could not start CUDAExecutionProvider"):
-        open_model(str(path), SHAPE, "onnxruntime-cuda", {})
+        open_model(model, SHAPE, "onnxruntime-cuda", {})
 
 
-def test_provider_that_the_package_lacks_is_named(gpu: FakeGpu, tmp_path: Path) -> None:
-    path = tmp_path / "model"
-    path.write_bytes(b"")
+def test_provider_that_the_package_lacks_is_named(gpu: FakeOrt, model: str) -> None:
+    gpu.providers.remove("TensorrtExecutionProvider")
     with pytest.raises(EngineError, match=r"has no TensorrtExecutionProvider; it has CUDA"):
-        open_model(str(path), SHAPE, "onnxruntime-tensorrt", {})
+        open_model(model, SHAPE, "onnxruntime-tensorrt", {})
 
 
-def test_images_are_the_same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_in_the_first_inference_is_said(gpu: FakeOrt, model: str) -> None:
+    def fail() -> None:
+        raise RuntimeError("TensorRT EP failed to build\nan engine")
+
+    gpu.on_run = fail
+    with pytest.raises(EngineError, match="^onnxruntime-tensorrt 1.99.0: TensorRT EP .* an engine"):
+        open_model(model, SHAPE, "onnxruntime-tensorrt", {})
+
+
+def _built(gpu: FakeOrt) -> int:
+    return gpu.said.count(("build",))
+
+
+def test_engines_of_the_provider_are_kept_for_later_processes(
+    gpu: FakeOrt, model: str, tmp_path: Path
+) -> None:
+    """Each model has a folder: the provider's own names are those of a graph's tensors alone."""
+    settings = get_runtime("onnxruntime-tensorrt").settings(1)
+    for _ in range(2):
+        open_model(model, SHAPE, "onnxruntime-tensorrt", settings)
+    assert _built(gpu) == 1
+    other = tmp_path / "other"
+    other.write_bytes(b"another model")
+    open_model(str(other), SHAPE, "onnxruntime-tensorrt", settings)
+    open_model(model, [2, 3, 12, 12], "onnxruntime-tensorrt", settings)
+    assert _built(gpu) == 3
+    timings = gpu.options["TensorrtExecutionProvider"]["trt_timing_cache_path"]
+    assert Path(timings).is_relative_to(tmp_path)
+    assert Path(timings).is_dir()
+    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
+
+
+def test_an_engine_that_was_not_finished_is_not_found(
+    gpu: FakeOrt, model: str, tmp_path: Path
+) -> None:
+    """A process that is killed in its first inference may leave half of one."""
+
+    def killed() -> None:
+        path = gpu.options["TensorrtExecutionProvider"]["trt_engine_cache_path"]
+        (Path(path) / "a.engine").write_bytes(b"eng")
+        raise RuntimeError
+
+    gpu.on_run = killed
+    with pytest.raises(EngineError):
+        open_model(model, SHAPE, "onnxruntime-tensorrt", {})
+    gpu.on_run = lambda: None
+    open_model(model, SHAPE, "onnxruntime-tensorrt", {})
+    assert _built(gpu) == 1
+
+
+def test_a_full_disk_is_no_reason_to_give_up(
+    gpu: FakeOrt, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    open_model(model, SHAPE, "onnxruntime-tensorrt", {})
+    assert gpu.options["TensorrtExecutionProvider"] == {"device_id": "0"}
+
+
+def test_images_are_the_same_everywhere(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def bound(artefact: bytes, images: Any, *_: Any) -> Callable[[], None]:
+    def bound(runtime: str, path: Path, images: Any, settings: Any) -> Callable[[], None]:
         seen.append(images)
         return lambda: None
 
     monkeypatch.setattr(engines, "_onnxruntime", bound)
-    path = tmp_path / "model"
-    path.write_bytes(b"")
     for _ in range(2):
-        open_model(str(path), SHAPE, "onnxruntime", {})
+        open_model(model, SHAPE, "onnxruntime", {})
     assert seen[0].dtype == np.float32
     np.testing.assert_array_equal(seen[0], seen[1])

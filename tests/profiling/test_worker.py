@@ -1,54 +1,68 @@
-"""Measuring processes of this machine: who opens the models of which engine."""
+"""Measuring processes of this machine open models as an agent opens them."""
 
+import io
+import json
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ofa_deploy.profiling import worker
-from ofa_deploy.profiling.agent.engines import ENGINES
+from ofa_deploy.profiling.agent import job as agent_job
+from ofa_deploy.profiling.agent.engines import ENGINES, EngineError
+from ofa_deploy.runtimes import RUNTIMES
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    path = tmp_path / "model"
-    path.write_bytes(b"artefact")
-    return str(path)
+def test_every_runtime_can_be_timed() -> None:
+    assert set(RUNTIMES) == set(ENGINES)
 
 
-def test_engines_that_an_agent_has_no_part_for_are_the_houses(
-    model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said: list[Any] = []
-
-    def load(artefact: bytes, *, threads: int) -> Any:
-        said.append((artefact, threads))
-        return SimpleNamespace(bound=lambda images: lambda: said.append(images.shape))
-
-    monkeypatch.setattr(worker, "get_runtime", lambda name: SimpleNamespace(load=load))
-    job = {
-        "models": {name: {"path": model, "shape": [1, 3, 4, 4]} for name in ("reference", "net")},
+def _job(path: Path) -> dict[str, Any]:
+    return {
+        "models": {name: {"path": str(path), "shape": [1, 2]} for name in ("reference", "net")},
         "reference": "reference",
         "runtime": "tensorrt",
-        "settings": {},
-        "threads": 2,
+        "settings": {"some": 1},
     }
-    assert "tensorrt" not in ENGINES
-    reference, calls = worker._models(job)
-    assert list(calls) == ["net"]
-    assert said == [(b"artefact", 2), (1, 3, 4, 4)] * 2
-    reference()
-    calls["net"]()
-    assert len(said) == 6
 
 
-@pytest.mark.parametrize("runtime", ENGINES)
-def test_others_are_opened_as_an_agent_opens_them(
-    model: str, runtime: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_models_are_opened_one_after_another(tmp_path: Path) -> None:
     opened: list[Any] = []
-    monkeypatch.setattr(worker, "open_model", lambda *asked: opened.append(asked))
-    settings = {"some": 1}
-    worker._opened(model, [1, 2], runtime, settings, threads=3)
-    assert opened == [(model, [1, 2], runtime, settings)]
+
+    def load(*asked: Any) -> Callable[[], None]:
+        opened.append(asked)
+        return lambda: opened.append("called")
+
+    reference, calls = agent_job.models(_job(tmp_path), load)
+    assert opened == [(str(tmp_path), [1, 2], "tensorrt", {"some": 1})] * 2
+    assert list(calls) == ["net"]
+    reference()
+    assert opened[2:] == ["called"]
+
+
+def test_another_way_of_launching_is_said_beside_the_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Refused:
+        refusal = "tensorrt: not now"
+
+        def __call__(self) -> float:
+            return 1.0
+
+    agent_job.models(_job(tmp_path), lambda *_: Refused())
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "net: timed without a CUDA graph: tensorrt: not now" in err.splitlines()
+
+
+def test_an_engine_that_refuses_is_an_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> Any:
+        raise EngineError("no such thing\nhere")
+
+    monkeypatch.setattr(worker, "work", refuse)
+    monkeypatch.setattr("sys.stdin", io.StringIO("{}"))
+    worker.main()
+    assert json.loads(capsys.readouterr().out) == {"error": "no such thing here"}

@@ -12,16 +12,12 @@ import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from onnxruntime.quantization.onnx_model import ONNXModel
 
-from ofa_deploy.runtimes.tensorrt import TensorRt
-from ofa_deploy.runtimes.trt.artefact import unpack
-from ofa_deploy.runtimes.trt.cuda import Cuda
-from ofa_deploy.runtimes.trt.settings import EngineSettings
 from tests.runtimes.cuda_fake import FakeCudaLibrary
 from tests.runtimes.tensorrt_fake_engine import (
     Crash,
@@ -34,6 +30,10 @@ from tests.runtimes.tensorrt_fake_engine import (
     enumeration,
     shape_of,
 )
+
+if TYPE_CHECKING:
+    from ofa_deploy.runtimes.tensorrt import TensorRt
+    from ofa_deploy.runtimes.trt.settings import EngineSettings
 
 __all__ = ["RECORDED", "VERSIONS", "Crash", "fake_tensorrt", "header", "runtime_on"]
 
@@ -398,10 +398,13 @@ class _RtxConfig(IBuilderConfig):
 def runtime_on(
     library: FakeCudaLibrary,
     version: str = VERSIONS[1],
-    settings: EngineSettings | None = None,
+    settings: "EngineSettings | None" = None,
     timing_cache: Path | None = None,
-) -> TensorRt:
+) -> "TensorRt":
     """TensorRT of that version on a machine with that GPU."""
+    from ofa_deploy.runtimes.tensorrt import TensorRt  # not where only the stand-in is wanted
+    from ofa_deploy.runtimes.trt.cuda import Cuda
+
     return TensorRt(
         settings,
         timing_cache=timing_cache,
@@ -412,6 +415,8 @@ def runtime_on(
 
 def header(artefact: bytes) -> dict[str, Any]:
     """What an engine of the fake says that it was built with."""
+    from ofa_deploy.runtimes.trt.artefact import unpack
+
     _, plan = unpack(artefact)
     found: dict[str, Any] = json.loads(plan[36:].partition(b"\n")[0])
     return found

@@ -12,6 +12,7 @@ import onnxruntime as ort
 from tests.runtimes.cuda_fake import ILLEGAL_ADDRESS, FakeCudaLibrary
 
 __all__ = [
+    "MS_A_NODE",
     "Crash",
     "ICudaEngine",
     "IExecutionContext",
@@ -24,6 +25,9 @@ __all__ = [
     "enumeration",
     "shape_of",
 ]
+
+
+MS_A_NODE = 0.125  # and image
 
 
 class Crash(BaseException):
@@ -167,7 +171,10 @@ class IExecutionContext:
             raise Crash("no such stream")
         places = {name: (self._addresses[name], self.get_tensor_shape(name)) for name in names}
         source, target = names
-        library.enqueue(lambda: self._compute(library, source, target, places))
+        library.enqueue(
+            lambda: self._compute(library, source, target, places),
+            MS_A_NODE * len(self._engine._model.graph.node) * places[source][1][0],
+        )
         return True
 
     def _compute(self, library: FakeCudaLibrary, source: str, target: str, places: Any) -> int:

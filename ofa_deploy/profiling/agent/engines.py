@@ -3,21 +3,28 @@
 Standard library, numpy and that engine only, on Python 3.8 too: the agent carries this file to
 other devices, so that the same lines open what is timed here and there.
 
-ONNX Runtime's CUDA and TensorRT providers have not been run on a GPU by the tests.
+TensorRT and ONNX Runtime's CUDA and TensorRT providers have not been run on a GPU by the tests.
 """
 
 from __future__ import annotations
 
 import importlib
 import io
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from ofa_deploy.errors import OfaDeployError
+from ofa_deploy.profiling.agent.tensorrt import open_engine
+from ofa_deploy.runtimes.ort_session import PROVIDERS, EngineCache, bind, open_session
+from ofa_deploy.runtimes.trt.module import check_version
 
 if TYPE_CHECKING:
     from typing import Any
@@ -28,25 +35,27 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-__all__ = ["ENGINES", "PROVIDERS", "EngineError", "one_line", "open_model", "version", "versions"]
+__all__ = [
+    "ENGINES",
+    "PROVIDERS",
+    "EngineError",
+    "engine_of",
+    "one_line",
+    "open_model",
+    "version",
+    "versions",
+]
 
-# What ONNX Runtime is told to run on; operators that the first cannot run go to the next.
-PROVIDERS = {
-    "onnxruntime": ("CPUExecutionProvider",),
-    "onnxruntime-cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
-    "onnxruntime-tensorrt": (
-        "TensorrtExecutionProvider",
-        "CUDAExecutionProvider",
-        "CPUExecutionProvider",
-    ),
-}
-ENGINES = (*PROVIDERS, "openvino")
+_TENSORRT = ("tensorrt", "tensorrt-rtx")
+ENGINES = (*PROVIDERS, "openvino", *_TENSORRT)
 _PARTS = ("model.xml", "model.bin")  # of an artefact for OpenVINO
 _MAX_BYTES = 2**31
-# The packages that may have brought a module, by its name.
+# The packages that may have brought an engine, and the module that it is.
 _PACKAGES = {
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-qnn"),
     "openvino": ("openvino",),
+    "tensorrt": ("tensorrt", "tensorrt-cu11", "tensorrt-cu12", "tensorrt-cu13"),
+    "tensorrt-rtx": ("tensorrt-rtx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13"),
 }
 
 
@@ -65,16 +74,28 @@ def version(runtime: str) -> str:
     Raises:
         EngineError: if it is not installed.
     """
-    return _release(_module(runtime).__version__)
+    module = _module(runtime)
+    if runtime in _TENSORRT:
+        try:
+            check_version(module)
+        except OfaDeployError as error:
+            raise EngineError(one_line(error)) from None
+    return _release(module.__version__)
 
 
-def _release(text: str) -> str:
-    """Without the build's label, such as ``-16041-1e3b88e4e3f`` or ``+cu12``."""
-    return str(text).partition("-")[0].partition("+")[0]
+def _release(text: object) -> str:
+    """Its numbers, without labels such as ``-16041-1e3b88e4e3f``, ``+cu12`` or ``.post1``."""
+    found = re.match(r"\d+(\.\d+)*", str(text))
+    return found.group() if found else str(text)
+
+
+def engine_of(runtime: str) -> str:
+    """The engine that a runtime is a part of, by which ``versions`` names it."""
+    return "onnxruntime" if runtime in PROVIDERS else runtime
 
 
 def _module(runtime: str) -> Any:
-    name = "onnxruntime" if runtime in PROVIDERS else runtime
+    name = engine_of(runtime).replace("-", "_")
     try:
         return importlib.import_module(name)
     except Exception as error:  # a broken installation raises what it likes
@@ -84,15 +105,15 @@ def _module(runtime: str) -> Any:
 def versions() -> dict[str, str]:
     """Engines that are installed, without loading them where their packages tell the version."""
     found = {}
-    for module, packages in _PACKAGES.items():
-        told = [v for v in map(_package_version, packages) if v]
-        if len(told) != 1 and util.find_spec(module) is not None:  # told by none, or by two
-            try:
-                told = [version(module)]
+    for engine, packages in _PACKAGES.items():
+        told = {_release(v) for v in map(_package_version, packages) if v}
+        if len(told) != 1 and util.find_spec(engine.replace("-", "_")) is not None:
+            try:  # told by none, or by two that differ
+                told = {_release(_module(engine).__version__)}
             except EngineError:
-                told = []
+                told = set()
         if len(told) == 1:
-            found[module] = _release(told[0])
+            found[engine] = told.pop()
     return found
 
 
@@ -109,7 +130,7 @@ def open_model(
     """One inference on random images, bound and done once already.
 
     Args:
-        path: what the runtime's ``build`` made.
+        path: what the runtime's ``to_time`` made; engines that are built of it are kept beside it.
         shape: of the images.
         runtime: one of ``ENGINES``.
         settings: those of the runtime's ``settings``.
@@ -117,58 +138,37 @@ def open_model(
     Raises:
         EngineError: if the engine is missing or refuses the model.
     """
-    artefact = Path(path).read_bytes()
     images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    if runtime in PROVIDERS:
-        call = _onnxruntime(artefact, images, PROVIDERS[runtime], settings)
-    elif runtime == "openvino":
-        call = _openvino(artefact, images, settings)
-    else:
-        raise EngineError(f"expected one of {', '.join(ENGINES)}, found runtime {runtime!r}")
-    call()
-    return call
+    try:
+        if runtime in PROVIDERS:
+            return _onnxruntime(runtime, Path(path), images, settings)
+        if runtime == "openvino":
+            return _openvino(Path(path).read_bytes(), images, settings)
+        if runtime in _TENSORRT:
+            model, folder = Path(path).read_bytes(), Path(path).parent / f"{runtime}-engines"
+            return open_engine(_module(runtime), model, images, settings, folder)
+    except OfaDeployError as error:
+        raise EngineError(one_line(error)) from None
+    raise EngineError(f"expected one of {', '.join(ENGINES)}, found runtime {runtime!r}")
 
 
 def _onnxruntime(
-    artefact: bytes, images: Floats, providers: Sequence[str], settings: Mapping[str, str | int]
+    runtime: str, path: Path, images: Floats, settings: Mapping[str, str | int]
 ) -> Call:
-    ort = _module("onnxruntime")
-    if providers[0] not in ort.get_available_providers():
-        raise EngineError(
-            f"onnxruntime {ort.__version__} has no {providers[0]}; it has "
-            f"{', '.join(ort.get_available_providers())}: install onnxruntime-gpu"
-        )
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
+    ort, artefact, cache = _module(runtime), path.read_bytes(), None
+    if runtime == "onnxruntime-tensorrt":
+        asked = [ort.__version__, list(images.shape), dict(settings)]
+        with suppress(OSError):  # without room nothing is kept
+            cache = EngineCache(path.parent / "onnxruntime-engines", artefact, asked)
+    session = open_session(ort, artefact, runtime, settings, cache=cache)
+    call = bind(ort, session, images, runtime)
     try:
-        for name, value in settings.items():
-            setattr(options, name, value)
-        session = ort.InferenceSession(artefact, options, providers=list(providers))
+        call()
     except Exception as error:  # onnxruntime's own exceptions share no public base
-        raise EngineError(
-            f"onnxruntime {ort.__version__} refuses the model: {one_line(error)}"
-        ) from None
-    if session.get_providers()[0] != providers[0]:
-        raise EngineError(
-            f"onnxruntime {ort.__version__} could not start {providers[0]}: are the driver and "
-            "its libraries installed?"
-        )
-    return _bound(ort, session, images, gpu=providers[0] != "CPUExecutionProvider")
-
-
-def _bound(ort: Any, session: Any, images: Floats, *, gpu: bool) -> Call:
-    """On a GPU images and output stay there: copying them is not what is timed."""
-    binding = session.io_binding()
-    name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
-    if gpu:
-        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(images, "cuda", 0))
-        binding.bind_output(output, "cuda")
-    else:
-        binding.bind_cpu_input(name, images)
-        binding.bind_output(output, "cpu")
-    run = session.run_with_iobinding
-    return lambda: run(binding)
+        raise EngineError(f"{runtime} {ort.__version__}: {one_line(error)}") from None
+    if cache is not None:
+        cache.keep()
+    return call
 
 
 def _openvino(artefact: bytes, images: Floats, settings: Mapping[str, str | int]) -> Call:
@@ -184,6 +184,7 @@ def _openvino(artefact: bytes, images: Floats, settings: Mapping[str, str | int]
             f"openvino {openvino.__version__} refuses the model: {one_line(error)}"
         ) from None
     infer = request.infer
+    infer()
     return lambda: infer()
 
 

@@ -2,7 +2,8 @@
 
 Every function takes the module that it works with: ``tensorrt`` 10.x or 11.x, or ``tensorrt_rtx``.
 Only what these have in common is used: networks are strongly typed, so that precision comes from
-the ONNX alone; no precision flags, no calibrators, no names that 11 took away.
+the ONNX alone; no precision flags, no calibrators, no names that 11 took away. Agents carry this
+file: the module and the standard library only, on Python 3.8 too.
 
 Runs in the tests for real through ``tensorrt_rtx``, which needs no GPU; through ``tensorrt`` only
 against stand-ins of its two interfaces.
@@ -13,14 +14,14 @@ bindings' own signatures (10.13.0.35, 11.4.0.106, and TensorRT-RTX 1.7.1.116).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ofa_deploy.errors import DeviceError
 from ofa_deploy.runtimes.trt.module import name_of, quiet_log, refused
 from ofa_deploy.runtimes.trt.settings import HARDWARE, EngineSettings
 
-__all__ = ["build_plan"]
+__all__ = ["build_plan", "for_capabilities"]
 
 
 def build_plan(
@@ -113,3 +114,23 @@ def _add_profile(builder: Any, config: Any, network: Any, batches: tuple[int, in
 def _use_cache(config: Any, saved: bytes) -> None:
     if not config.set_timing_cache(config.create_timing_cache(saved), False):
         config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def for_capabilities(trt: Any, capabilities: Sequence[tuple[int, int]]) -> Callable[[Any], None]:
+    """What configures a build of ``tensorrt_rtx`` for GPUs of these compute capabilities.
+
+    Raises:
+        DeviceError: when called, for a capability that this release builds no engine for.
+    """
+
+    def configure(config: Any) -> None:
+        config.num_compute_capabilities = len(capabilities)
+        for index, (major, minor) in enumerate(capabilities):
+            value = getattr(trt.ComputeCapability, f"SM{major}{minor}", None)
+            if value is None or not config.set_compute_capability(value, index):
+                raise DeviceError(
+                    f"{name_of(trt)} {trt.__version__} builds no engine for compute capability "
+                    f"{major}.{minor}"
+                )
+
+    return configure

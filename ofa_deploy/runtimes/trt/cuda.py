@@ -2,29 +2,33 @@
 
 The driver's own library is on every machine that has an NVIDIA GPU, Jetson included, so nothing
 is installed for it. Work goes to the device's primary context, which the CUDA runtime (and with it
-TensorRT and PyTorch) uses too.
+TensorRT and PyTorch) uses too. Agents carry this file: standard library only, on Python 3.8 too.
 
-Tested against a stand-in library with the driver's binary interface; not yet run on a GPU.
+Tested against a stand-in library with the driver's binary interface, which is held to its headers
+(CUDA 12.6 and 13.5); not yet run on a GPU.
 
 Source: CUDA Driver API, docs.nvidia.com/cuda/cuda-driver-api.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import sys
-from typing import Any
-
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from ofa_deploy.errors import DeviceError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["Buffer", "Cuda", "gpu"]
 
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
+_SPIN = 1  # CU_CTX_SCHED_SPIN
 
 _Out = ctypes.POINTER
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
@@ -34,6 +38,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuDeviceGet": (_Out(ctypes.c_int), ctypes.c_int),
     "cuDeviceGetName": (ctypes.c_char_p, ctypes.c_int, ctypes.c_int),
     "cuDeviceGetAttribute": (_Out(ctypes.c_int), ctypes.c_int, ctypes.c_int),
+    "cuDevicePrimaryCtxSetFlags_v2": (ctypes.c_int, ctypes.c_uint),
     "cuDevicePrimaryCtxRetain": (_Out(ctypes.c_void_p), ctypes.c_int),
     "cuCtxSetCurrent": (ctypes.c_void_p,),
     "cuMemAlloc_v2": (_Out(ctypes.c_uint64), ctypes.c_size_t),
@@ -42,7 +47,20 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuMemcpyDtoHAsync_v2": (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_size_t, ctypes.c_void_p),
     "cuStreamCreate": (_Out(ctypes.c_void_p), ctypes.c_uint),
     "cuStreamSynchronize": (ctypes.c_void_p,),
+    "cuStreamBeginCapture_v2": (ctypes.c_void_p, ctypes.c_int),
+    "cuStreamEndCapture": (ctypes.c_void_p, _Out(ctypes.c_void_p)),
+    "cuGraphInstantiateWithFlags": (_Out(ctypes.c_void_p), ctypes.c_void_p, ctypes.c_ulonglong),
+    "cuGraphLaunch": (ctypes.c_void_p, ctypes.c_void_p),
+    "cuGraphDestroy": (ctypes.c_void_p,),
+    "cuGraphExecDestroy": (ctypes.c_void_p,),
+    "cuEventCreate": (_Out(ctypes.c_void_p), ctypes.c_uint),
+    "cuEventRecord": (ctypes.c_void_p, ctypes.c_void_p),
+    "cuEventSynchronize": (ctypes.c_void_p,),
+    "cuEventElapsedTime": (_Out(ctypes.c_float), ctypes.c_void_p, ctypes.c_void_p),
+    "cuEventDestroy_v2": (ctypes.c_void_p,),
 }
+# Later names of functions that did not change otherwise, for drivers that drop the first.
+_LATER = {"cuEventElapsedTime": "cuEventElapsedTime_v2"}
 
 
 class Cuda:
@@ -53,6 +71,8 @@ class Cuda:
     Args:
         ordinal: which of the visible devices.
         library: the driver's library; the system's own when not given.
+        spin: whether a thread that waits for the GPU keeps its core busy meanwhile, and so hears
+            of the end at once. It holds for the whole process, if nothing used the GPU before.
 
     Attributes:
         name: as the driver calls the device.
@@ -63,30 +83,29 @@ class Cuda:
         DeviceError: if there is no driver or no such device.
     """
 
-    def __init__(self, ordinal: int = 0, library: Any = None) -> None:
-        self._library = library if library is not None else _system_library()
-        for name, arguments in _SIGNATURES.items():
-            function = getattr(self._library, name)
-            function.argtypes, function.restype = arguments, ctypes.c_int
-        self._call("cuInit", 0)
-        count = self._out(ctypes.c_int, "cuDeviceGetCount")
+    def __init__(self, ordinal: int = 0, library: Any = None, *, spin: bool = False) -> None:
+        self._functions = _functions(library if library is not None else _system_library())
+        self.call("cuInit", 0)
+        count = self.out(ctypes.c_int, "cuDeviceGetCount")
         if not 0 <= ordinal < count:
             raise DeviceError(f"cuda: expected a device {ordinal}, found {count} devices")
-        device = self._out(ctypes.c_int, "cuDeviceGet", ordinal)
+        device = self.out(ctypes.c_int, "cuDeviceGet", ordinal)
         name_buffer = ctypes.create_string_buffer(256)
-        self._call("cuDeviceGetName", name_buffer, len(name_buffer), device)
+        self.call("cuDeviceGetName", name_buffer, len(name_buffer), device)
         self.name = name_buffer.value.decode(errors="replace")
         self.capability: tuple[int, int] = (
-            self._out(ctypes.c_int, "cuDeviceGetAttribute", _MAJOR, device),
-            self._out(ctypes.c_int, "cuDeviceGetAttribute", _MINOR, device),
+            self.out(ctypes.c_int, "cuDeviceGetAttribute", _MAJOR, device),
+            self.out(ctypes.c_int, "cuDeviceGetAttribute", _MINOR, device),
         )
-        self._context = self._out(ctypes.c_void_p, "cuDevicePrimaryCtxRetain", device)
+        if spin:
+            self.call("cuDevicePrimaryCtxSetFlags_v2", device, _SPIN)
+        self._context = self.out(ctypes.c_void_p, "cuDevicePrimaryCtxRetain", device)
         self.enter()
-        self.stream: int = self._out(ctypes.c_void_p, "cuStreamCreate", _NON_BLOCKING)
+        self.stream: int = self.out(ctypes.c_void_p, "cuStreamCreate", _NON_BLOCKING)
 
     def enter(self) -> None:
         """Make the device's context that of the calling thread; cheap when it is already."""
-        self._call("cuCtxSetCurrent", self._context)
+        self.call("cuCtxSetCurrent", self._context)
 
     def allocate(self, size: int) -> Buffer:
         """A buffer of ``size`` bytes on the device.
@@ -99,34 +118,49 @@ class Cuda:
     def upload(self, buffer: Buffer, array: npt.NDArray[Any]) -> None:
         """Queue a copy to the device; ``array`` must stay as it is until ``synchronize``."""
         _fits(buffer, array)
-        self._call(
+        self.call(
             "cuMemcpyHtoDAsync_v2", buffer.address, array.ctypes.data, array.nbytes, self.stream
         )
 
     def download(self, array: npt.NDArray[Any], buffer: Buffer) -> None:
         """Queue a copy from the device; ``array`` is whole after ``synchronize``."""
         _fits(buffer, array)
-        self._call(
+        self.call(
             "cuMemcpyDtoHAsync_v2", array.ctypes.data, buffer.address, array.nbytes, self.stream
         )
 
     def synchronize(self) -> None:
         """Wait for all that was queued."""
-        self._call("cuStreamSynchronize", self.stream)
+        self.call("cuStreamSynchronize", self.stream)
 
-    def _call(self, name: str, *arguments: Any) -> None:
-        if code := getattr(self._library, name)(*arguments):
+    def call(self, name: str, *arguments: Any) -> None:
+        """Call a function of the driver.
+
+        Raises:
+            DeviceError: with the driver's own words if it fails, or if it has no such function.
+        """
+        function = self._functions.get(name)
+        if function is None:
+            raise DeviceError(f"cuda: the driver has no {name}; install a later one")
+        if code := function(*arguments):
             raise DeviceError(f"cuda: {name}: {self._error_text(code)}")
 
-    def _out(self, kind: Any, name: str, *arguments: Any) -> Any:
+    def out(self, kind: Any, name: str, *arguments: Any) -> Any:
         """Call a function whose first argument is where its result goes."""
         result = kind()
-        self._call(name, ctypes.byref(result), *arguments)
+        self.call(name, ctypes.byref(result), *arguments)
         return result.value
+
+    def forget(self, name: str, handle: int) -> None:
+        """Give something back, at whatever moment Python lets go of it; failures change nothing."""
+        if handle and not sys.is_finalizing():
+            with contextlib.suppress(DeviceError):
+                self.enter()
+                self.call(name, handle)
 
     def _error_text(self, code: int) -> str:
         text = ctypes.c_char_p()
-        self._library.cuGetErrorString(code, ctypes.byref(text))
+        self._functions["cuGetErrorString"](code, ctypes.byref(text))
         return f"error {code}" + (f", {text.value.decode()}" if text.value else "")
 
 
@@ -138,22 +172,20 @@ class Buffer:
         self.address: int = 0
         self._cuda = cuda
         cuda.enter()
-        self.address = cuda._out(ctypes.c_uint64, "cuMemAlloc_v2", max(1, size))
+        self.address = cuda.out(ctypes.c_uint64, "cuMemAlloc_v2", max(1, size))
 
     def __del__(self) -> None:
-        if self.address and not sys.is_finalizing():
-            self._cuda.enter()
-            self._cuda._library.cuMemFree_v2(self.address)
+        self._cuda.forget("cuMemFree_v2", self.address)
 
 
-@functools.cache
-def gpu(ordinal: int = 0) -> Cuda:
-    """This machine's GPU, opened once a process.
+@functools.lru_cache(maxsize=None)  # noqa: UP033 - functools.cache is younger than Python 3.8
+def gpu(ordinal: int = 0, *, spin: bool = False) -> Cuda:
+    """This machine's GPU, opened once a process; the arguments are those of ``Cuda``.
 
     Raises:
         DeviceError: if there is none.
     """
-    return Cuda(ordinal)
+    return Cuda(ordinal, spin=spin)
 
 
 def _fits(buffer: Buffer, array: npt.NDArray[Any]) -> None:
@@ -168,3 +200,14 @@ def _system_library() -> Any:
         return ctypes.CDLL(LIBRARY)
     except OSError:
         raise DeviceError(f"no NVIDIA driver here ({LIBRARY} does not load)") from None
+
+
+def _functions(library: Any) -> dict[str, Any]:
+    """By name; older drivers lack some."""
+    found = {}
+    for name, arguments in _SIGNATURES.items():
+        function = getattr(library, name, None) or getattr(library, _LATER.get(name, name), None)
+        if function is not None:
+            function.argtypes, function.restype = arguments, ctypes.c_int
+            found[name] = function
+    return found

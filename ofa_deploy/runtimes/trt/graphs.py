@@ -12,7 +12,7 @@ from ofa_deploy.errors import InputError
 from ofa_deploy.runtimes.base import ByteMath, Floats
 from ofa_deploy.runtimes.onnx_fp16 import half
 
-__all__ = ["quantized", "with_precision"]
+__all__ = ["fixed", "quantized", "with_precision"]
 
 _TO_INT8 = ["Conv", "Gemm"]
 
@@ -75,3 +75,22 @@ def quantized(
         },
     )
     return quantizer.build(floats=floats)
+
+
+def fixed(model: onnx.ModelProto, batch: int | None) -> onnx.ModelProto:
+    """The model for one batch alone, where its own is free; as it is for None.
+
+    Kernels are then chosen for that batch. TensorRT for RTX would else begin with others, and go
+    over to those while it runs.
+    """
+    first = model.graph.input[0].type.tensor_type.shape.dim[0]
+    if batch is None or not first.dim_param:
+        return model
+    name = first.dim_param
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output):
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param == name:
+                size.dim_value = batch
+    return model

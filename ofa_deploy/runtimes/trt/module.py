@@ -1,4 +1,7 @@
-"""Manners of the ``tensorrt`` module, 10.x and 11.x, and of ``tensorrt_rtx``."""
+"""Manners of the ``tensorrt`` module, 10.x and 11.x, and of ``tensorrt_rtx``.
+
+Agents carry this file: the standard library only, on Python 3.8 too.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,10 @@ def check_version(trt: Any) -> None:
     Raises:
         DeviceError: naming the versions that are.
     """
+    if name_of(trt) == "tensorrt-rtx":
+        if not hasattr(trt, "ComputeCapability"):
+            raise DeviceError(f"tensorrt-rtx {trt.__version__}: expected 1.1 or later")
+        return
     found = re.match(r"\d+", trt.__version__)
     if not found or int(found.group()) not in MAJORS:
         raise DeviceError(

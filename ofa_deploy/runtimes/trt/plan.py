@@ -1,27 +1,30 @@
 """A TensorRT engine ("plan") on a GPU.
 
 The module that is passed in is ``tensorrt`` 10.x or 11.x, or ``tensorrt_rtx``: what is used here
-is the same in all.
+is the same in all. Agents carry this file: numpy and that module only, on Python 3.8 too.
 
 Has run against stand-ins of TensorRT and of the CUDA driver only, never on a GPU.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ofa_deploy.errors import DeviceError
 from ofa_deploy.runtimes.trt.cuda import Buffer, Cuda
 from ofa_deploy.runtimes.trt.module import name_of, quiet_log, refused
 
-__all__ = ["Plan"]
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+    Floats = npt.NDArray[np.float32]
+
+__all__ = ["Plan"]
 
 
 class Plan:
@@ -112,17 +115,22 @@ class Plan:
         Raises:
             DeviceError: as ``run``; more images than the greatest batch do not fit.
         """
+        queue = self.queued(images)
+
+        def call() -> None:
+            queue()
+            self._cuda.synchronize()
+
+        return call
+
+    def queued(self, images: Floats) -> Callable[[], None]:
+        """As ``bound``, but the call only queues the work and does not wait for its end."""
         self._check(images, parts=False)
         images = np.ascontiguousarray(images)
         place = self._room(images.shape)
         self._cuda.upload(place.input, images)
         self._cuda.synchronize()
-
-        def call() -> None:
-            self._enqueue(place)
-            self._cuda.synchronize()
-
-        return call
+        return functools.partial(self._enqueue, place)
 
     def _check(self, images: Floats, *, parts: bool) -> None:
         least, most = self._batches[0], self._batches[-1]

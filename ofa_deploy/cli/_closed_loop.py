@@ -9,7 +9,7 @@ from ofa_deploy.cli.tables_check import profile_anew
 from ofa_deploy.errors import MismatchError, NoisyDeviceError
 from ofa_deploy.export import export_target
 from ofa_deploy.export.examiner import DeviceExaminer, measurable
-from ofa_deploy.hardware import LatencyTable
+from ofa_deploy.hardware import LatencyTable, known_device
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.predict import AccuracyModel, LatencyModel, latency_model, refit_accuracy
 from ofa_deploy.profiling import Protocol, changed_conditions, check_sentinels
@@ -54,7 +54,8 @@ def as_of_now(table: LatencyTable, space: SearchSpace, progress: Progress) -> La
     table stays as it is, with a warning.
     """
     try:
-        found = check_sentinels(table, space, progress=progress)
+        device = known_device(table.conditions.device)
+        found = check_sentinels(table, space, device=device, progress=progress)
     except NoisyDeviceError as error:
         progress.say(f"warning: cannot tell whether the latency table still holds: {error}")
         return table

@@ -1,6 +1,5 @@
 """``ofa-deploy devices``: where networks can be measured, and what those machines say."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +9,7 @@ from ofa_deploy.cli._output import OutputFormat, emit, guarded, next_steps, quot
 from ofa_deploy.errors import DeviceError
 
 if TYPE_CHECKING:
-    from ofa_deploy.hardware import Device, Objection
+    from ofa_deploy.hardware import Device
     from ofa_deploy.profiling import RemoteTarget
 
 __all__ = ["app", "devices"]
@@ -82,18 +81,13 @@ def probe(name: NameArgument, output: FormatOption = OutputFormat.table) -> None
     A device that is reached over SSH needs Python 3.8 or later, numpy and one of the runtimes;
     nothing is installed there. Your own OpenSSH configuration decides about keys, ports and hosts.
     """
-    from ofa_deploy.hardware import Sensors, identify, load_device
+    from ofa_deploy.hardware import load_device
     from ofa_deploy.profiling import open_target
 
     device = load_device(name)
     with open_target(device) as target:
-        if target is not None:
-            _emit_facts(target.hello.model_dump(), output, title=str(target.name))
-        else:
-            with Sensors.find(gpu=0) as sensors:
-                told = {"sensors": list(sensors.names), **sensors.read().to_dict()}
-            facts = {**identify().to_dict(), "runtimes": _engines(device), **told}
-            _emit_facts(facts, output, title=device.id)
+        facts = _of_remote(target) if target is not None else _of_here(device)
+        _emit_facts(facts, output, title=target.name if target is not None else device.id)
     if not device.refusal:
         next_steps(f"ofa-deploy profile --space mbv3-nano-32 --device {quoted(name)}", quiet=False)
 
@@ -105,45 +99,39 @@ def check(name: NameArgument, output: FormatOption = OutputFormat.table) -> None
 
     Exit 4 if it must not be measured as it is.
     """
-    from ofa_deploy.hardware import Sensors, check_device, identify, load_device
-    from ofa_deploy.profiling import open_target
+    from ofa_deploy.hardware import check_device, load_device
+    from ofa_deploy.profiling import Here, open_target
 
     device = load_device(name)
     with open_target(device) as target:
-        if target is not None:
-            found = [*_of_remote(device, target)]
-        else:
-            with Sensors.find() as sensors:
-                found = check_device(device, identify(), sensors.read())
+        place = target or Here()
+        found = check_device(
+            device,
+            place.machine,
+            place.telemetry(gpu=device.kind == "gpu"),
+            engines=place.engines,
+            load=place.load,
+        )
     rows = [{"verdict": "error" if o.error else "warning", "what": o.what} for o in found]
     emit(rows or [{"verdict": "good", "what": "as its file says"}], output, title=device.id)
     if wrong := [objection.what for objection in found if objection.error]:
         raise DeviceError(f"{device.id} is not ready to be measured: {wrong[0]}")
 
 
-def _of_remote(device: "Device", target: "RemoteTarget") -> "Iterator[Objection]":
-    """What can be told from an agent's first answer."""
-    from ofa_deploy.hardware import Objection
-
+def _of_remote(target: "RemoteTarget") -> dict[str, Any]:
+    """What an agent said first, in the order and by the names of this machine's."""
     hello = target.hello
-    if device.refusal:
-        yield Objection(True, f"{device.id} is not supported: {device.refusal}")
-    if device.architecture not in ("", hello.machine):
-        yield Objection(
-            True, f"expected a processor of {device.architecture}, found {hello.machine}"
-        )
-    if not set(device.runtimes) & set(hello.runtimes):
-        yield Objection(
-            True,
-            f"expected one of {', '.join(device.runtimes)}, found "
-            f"{', '.join(hello.runtimes) or 'no engine'} in its Python {hello.python}",
-        )
-    wanted = device.power.mode
-    if wanted and not hello.power_mode.startswith(wanted):
-        found = hello.power_mode or "none told"
-        yield Objection(True, f"expected power mode {wanted}, found {found}")
-    if hello.load > 0.5 * hello.cores:
-        yield Objection(False, f"busy: {hello.load:g} processes want its {hello.cores} cores")
+    rest = hello.model_dump(include={"numpy", "vnni", "load", "others", "board"})
+    told = {"sensors": hello.sensors, **hello.telemetry.to_dict()}
+    return {**hello.identity.to_dict(), "runtimes": hello.runtimes, **told, **rest}
+
+
+def _of_here(device: "Device") -> dict[str, Any]:
+    from ofa_deploy.profiling import Here
+
+    here = Here()
+    told = {"sensors": list(here.sensors), **here.told.to_dict()}
+    return {**here.machine.to_dict(), "runtimes": _engines(device), **told, "load": here.load}
 
 
 def _engines(device: "Device") -> dict[str, str]:

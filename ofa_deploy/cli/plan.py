@@ -114,9 +114,8 @@ def _measured(
     )
 
     runtime, precision = conditions["runtime"], conditions["precision"]
-    conditions_here(
-        load_device(name), runtime=runtime, precision=precision, batch=batch, threads=threads
-    )
+    device = load_device(name)
+    conditions_here(device, runtime=runtime, precision=precision, batch=batch, threads=threads)
     judges = _NETWORKS // 3
     networks = choose_networks(space, _NETWORKS - judges - 2, judges, seed)
     archs = [space.smallest, space.largest, *(arch for arch, _ in networks)]
@@ -125,6 +124,7 @@ def _measured(
         network_subject(space, reference_arch(space), batch=batch),
         **conditions,  # type: ignore[arg-type]
         threads=threads,
+        device=device,
         progress=bars,
         label=f"measure {len(archs)} networks",
     )

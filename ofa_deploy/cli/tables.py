@@ -133,6 +133,8 @@ def _say_what(table: "LatencyTable") -> None:
     if table.source:
         made = f"imported {table.date} from {table.source}"
     say(f"{table.space}: {conditions}; {made}")
+    if table.telemetry:
+        say(f"meanwhile: {table.telemetry}")
     if assumed := table.protocol.get("assumed"):
         say(f"assumed, not known: {assumed}")
     if table.scale != 1:

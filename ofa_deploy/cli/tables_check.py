@@ -131,11 +131,12 @@ def _on_device(
     from ofa_deploy.profiling import changed_conditions, check_sentinels, open_target
 
     bars = progress(quiet)
-    with open_target(load_device(device), progress=bars) as target:
+    described = load_device(device)
+    with open_target(described, progress=bars) as target:
         if changed := changed_conditions(table, device, mend="profile this one", target=target):
             now = ", ".join(changed)
             say(f"changed since the table was made (table, here): {now}", quiet=quiet)
-        found = check_sentinels(table, space, target=target, progress=bars)
+        found = check_sentinels(table, space, target=target, device=described, progress=bars)
     _show_sentinels(found, output)
     if found.verdict == "unsure":
         raise NoisyDeviceError(str(found))

@@ -1,8 +1,8 @@
 """Devices, measurements and latency tables. Torch-free."""
 
 from ofa_deploy.hardware.connection import Connection
-from ofa_deploy.hardware.device import Device, device_names, load_device
-from ofa_deploy.hardware.device_check import Objection, check_device
+from ofa_deploy.hardware.device import Device, device_names, known_device, load_device
+from ofa_deploy.hardware.device_check import Objection, check_device, power_objections
 from ofa_deploy.hardware.energy import EnergyMeter, PowerMeter, energy_meter
 from ofa_deploy.hardware.measurement import Conditions, Measurement
 from ofa_deploy.hardware.table import (
@@ -25,6 +25,7 @@ from ofa_deploy.hardware.telemetry import (
     identify,
     processor_name,
 )
+from ofa_deploy.hardware.trace import Trace
 
 __all__ = [
     "BlockEntry",
@@ -44,6 +45,7 @@ __all__ = [
     "Sensors",
     "TableDiff",
     "Telemetry",
+    "Trace",
     "check_device",
     "check_table",
     "device_names",
@@ -53,7 +55,9 @@ __all__ = [
     "has_vnni",
     "identify",
     "import_tables",
+    "known_device",
     "load_device",
+    "power_objections",
     "processor_name",
     "table_csv",
     "table_files",

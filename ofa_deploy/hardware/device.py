@@ -1,5 +1,6 @@
 """``Device``: what a network can be measured on, described by a TOML file in ``devices/``."""
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -28,6 +29,7 @@ __all__ = [
     "Supported",
     "Unsupported",
     "device_names",
+    "known_device",
     "load_device",
 ]
 
@@ -83,7 +85,7 @@ class Limits(_Part):
     """What a device must not exceed while it is measured.
 
     Attributes:
-        memory_mib: that networks and their runtime may take; None is no limit.
+        memory_mib: that a measuring process may take, networks and engine; None is no limit.
         temperature_c: above which measuring waits, in °C; None is no limit.
     """
 
@@ -136,8 +138,8 @@ class Device(_Part):
         runtimes, precisions: what can be measured there.
         architecture: of its processor; empty is any.
         interpreter: Python on the device: a command's name or a path.
-        cores: to which measuring is pinned; empty is the last one.
-        cool_down_s: pause between measuring processes, in seconds.
+        cores: to which measuring is pinned, as many as there are threads; empty is the last one.
+        cool_down_s: pause before each measuring process, in seconds.
         power, limits: see there.
         supported, unsupported: states of its software.
         verified: what has been run on such hardware, and when; empty is nothing.
@@ -250,6 +252,18 @@ def load_device(name: str) -> Device:
     return device
 
 
+def known_device(name: str) -> Device | None:
+    """The device of that id, or None where no file describes it: tables travel without one.
+
+    Raises:
+        FileFormatError: if its file does not validate.
+    """
+    try:
+        return load_device(name)
+    except UnknownNameError:
+        return None
+
+
 def _at(address: str) -> Device:
     where = Connection.parse(address)
     assert where is not None  # 'local' has no ://
@@ -261,7 +275,14 @@ def _at(address: str) -> Device:
         name=str(where)[:200],
         kind="any",
         connection=str(where),
-        runtimes=("onnxruntime", "openvino", "tensorrt"),
+        runtimes=(
+            "onnxruntime",
+            "openvino",
+            "tensorrt",
+            "tensorrt-rtx",
+            "onnxruntime-tensorrt",
+            "onnxruntime-cuda",
+        ),
         precisions=("fp32", "fp16", "int8"),
     )
 
@@ -290,7 +311,7 @@ def _extended(path: Path) -> dict[str, Any]:
 
 def _validated(path: Path, found: dict[str, Any]) -> Device:
     try:
-        return Device.model_validate(found)
+        return Device.model_validate_json(json.dumps(found, default=str), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "file"

@@ -18,6 +18,7 @@ __all__ = ["EnergyMeter", "PowerMeter", "energy_meter"]
 
 _ROOT = Path("/sys/class/powercap")
 _LEAST_SAMPLES = 3
+_LONGEST = 10  # times what was asked for, while there are fewer
 
 
 class _Counts(Protocol):
@@ -60,10 +61,13 @@ class EnergyMeter:
     Args:
         counters: at least one.
         seconds: how long to repeat a call, so that the counters' steps do not matter.
+        least_s: for how long at least, where time is short.
     """
 
-    def __init__(self, counters: Sequence[_Counts], seconds: float = 0.1) -> None:
-        self._counters, self._seconds = counters, seconds
+    def __init__(
+        self, counters: Sequence[_Counts], seconds: float = 0.1, least_s: float = 0.05
+    ) -> None:
+        self._counters, self.seconds, self.least_s = counters, seconds, least_s
 
     @classmethod
     def find(cls, root: Path = _ROOT) -> EnergyMeter | None:
@@ -83,7 +87,7 @@ class EnergyMeter:
     def per_call(self, call: Callable[[], object], seconds: float | None = None) -> float:
         """Energy of one call in mJ, from calls for at least so long."""
         before = [counter.read() for counter in self._counters]
-        calls, _ = _repeat(call, self._seconds if seconds is None else seconds)
+        calls, _ = _repeat(call, self.seconds if seconds is None else seconds)
         used = sum(
             (counter.read() - before[i]) % (counter.wrap + 1)
             for i, counter in enumerate(self._counters)
@@ -98,12 +102,18 @@ class PowerMeter:
         power_mw: tells the power now, in mW; None where it does not.
         seconds: how long to repeat a call; meters of boards answer some tens of times a second.
         pause_s: between two readings.
+        least_s: for how long at least, where time is short.
     """
 
     def __init__(
-        self, power_mw: Callable[[], float | None], seconds: float = 1.0, pause_s: float = 0.02
+        self,
+        power_mw: Callable[[], float | None],
+        seconds: float = 1.0,
+        pause_s: float = 0.02,
+        least_s: float = 0.3,
     ) -> None:
-        self._power_mw, self._seconds, self._pause_s = power_mw, seconds, pause_s
+        self._power_mw, self.seconds, self._pause_s = power_mw, seconds, pause_s
+        self.least_s = least_s
 
     def per_call(self, call: Callable[[], object], seconds: float | None = None) -> float:
         """Energy of one call in mJ: mean power, idle parts included, times the call's time.
@@ -122,7 +132,8 @@ class PowerMeter:
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         try:
-            calls, took_s = _repeat(call, self._seconds if seconds is None else seconds)
+            least_s = self.seconds if seconds is None else seconds
+            calls, took_s = _repeat(call, least_s, lambda: len(found) >= _LEAST_SAMPLES)
         finally:
             done.set()
             watcher.join()
@@ -132,11 +143,13 @@ class PowerMeter:
         return sum(powers) / len(powers) * took_s / calls
 
 
-def _repeat(call: Callable[[], object], seconds: float) -> tuple[int, float]:
-    """(calls, seconds) of calls for at least so long, at least one."""
+def _repeat(
+    call: Callable[[], object], seconds: float, enough: Callable[[], bool] = lambda: True
+) -> tuple[int, float]:
+    """(calls, seconds) of calls for at least so long, and until there is enough; at least one."""
     start = time.monotonic()
     calls, took = 0, 0.0
-    while calls == 0 or took < seconds:
+    while calls == 0 or took < seconds or (took < _LONGEST * seconds and not enough()):
         call()
         calls += 1
         took = time.monotonic() - start
@@ -154,13 +167,14 @@ def energy_meter(
         root: where RAPL's counters are.
 
     Returns:
-        A GPU's counter, or its power where it has none; RAPL; or the rails of a board. None where
-        nothing tells.
+        A GPU's counter, or its power where it has none; RAPL; or the rails of a board, which feed
+        its GPU too. None where nothing tells.
     """
     if gpu:
         if sensors.gpu_energy_mj() is not None:
-            return EnergyMeter([_GpuCounter(sensors.gpu_energy_mj)], seconds=2.0)
-        return PowerMeter(sensors.gpu_power_mw, 2.0) if sensors.gpu_power_mw() is not None else None
-    if (meter := EnergyMeter.find(root)) is not None:
+            return EnergyMeter([_GpuCounter(sensors.gpu_energy_mj)], seconds=2.0, least_s=0.5)
+        if sensors.gpu_power_mw() is not None:
+            return PowerMeter(sensors.gpu_power_mw, seconds=2.0, least_s=0.5)
+    elif (meter := EnergyMeter.find(root)) is not None:
         return meter
     return PowerMeter(sensors.board_power_mw) if sensors.board_power_mw() is not None else None

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,7 +10,8 @@ from ofa_deploy._files import read_model, write_model
 from ofa_deploy._folders import shipped
 from ofa_deploy.errors import InputError, MismatchError
 from ofa_deploy.hardware.measurement import Conditions, Measurement
-from ofa_deploy.space import Arch, Block, SearchSpace, get_space, space_names
+from ofa_deploy.hardware.trace import Trace
+from ofa_deploy.space import Arch, ArchField, Block, SearchSpace, get_space, space_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +81,7 @@ class NetworkEntry(BaseModel):
 
     model_config = _STRICT
 
-    arch: dict[str, Any]
+    arch: ArchField
     role: Literal["calibration", "holdout"]
     latency: Measurement
 
@@ -101,6 +102,10 @@ class LatencyTable(BaseModel):
         scale: what all times were multiplied by since they were measured, when the device was
             found to run at another speed.
         other_load: share of the machine that other processes used meanwhile, 0 to 1.
+        telemetry: what the device said of itself meanwhile; None in tables of before it was kept,
+            and in imported ones.
+        windows, rejected, throttled: how many windows stand, and how many were dropped since the
+            reference moved, or since clocks were held down.
         date: ISO 8601.
     """
 
@@ -115,6 +120,10 @@ class LatencyTable(BaseModel):
     protocol: dict[str, int | float | str]
     date: str
     other_load: float = Field(0.0, ge=0, le=1)
+    telemetry: Trace | None = None
+    windows: int = Field(0, ge=0)
+    rejected: int = Field(0, ge=0)
+    throttled: int = Field(0, ge=0)
     empty_ms: float = Field(0.0, ge=0)
     reference: Measurement | None = None
     blocks: dict[str, BlockEntry] = Field(min_length=1)

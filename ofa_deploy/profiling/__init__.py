@@ -1,7 +1,8 @@
 """Measuring graphs on a device, and building latency tables. Torch-free."""
 
 from ofa_deploy.profiling.choice import choose_networks
-from ofa_deploy.profiling.measure import REFERENCE, measure
+from ofa_deploy.profiling.measure import REFERENCE, Taken, measure
+from ofa_deploy.profiling.place import Here, Place
 from ofa_deploy.profiling.protocol import Protocol
 from ofa_deploy.profiling.remote import RemoteTarget, open_target
 from ofa_deploy.profiling.sentinels import (
@@ -22,11 +23,14 @@ from ofa_deploy.profiling.subject import Subject
 
 __all__ = [
     "REFERENCE",
+    "Here",
+    "Place",
     "Protocol",
     "RemoteTarget",
     "Sentinel",
     "SentinelCheck",
     "Subject",
+    "Taken",
     "blocks_subject",
     "changed_conditions",
     "check_sentinels",

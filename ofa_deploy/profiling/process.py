@@ -13,10 +13,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ofa_deploy._processes import module_command, module_environment
 from ofa_deploy.errors import DeviceError
+from ofa_deploy.hardware import Trace
+from ofa_deploy.profiling.agent.job import GPU_ORDER
 
-__all__ = ["Listener", "Message", "printable", "run_worker"]
+__all__ = ["Furthest", "Listener", "Message", "Overheated", "printable", "run_worker"]
 
 _ROUNDING = 1 + 1e-9
+_ANSWER = {"result", "windows", "rejected", "throttled", "trace", "peak_mib"}
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -56,6 +59,10 @@ class Message(BaseModel):
     result: dict[str, _Figures] | None = None
     windows: int | None = Field(None, ge=1)
     rejected: int | None = Field(None, ge=0)
+    throttled: int = Field(0, ge=0, le=10**9)
+    trace: Trace = Trace()
+    peak_mib: int = Field(0, ge=0, le=2**24)
+    hot: float | None = Field(None, ge=-40, le=150)
     error: Annotated[str, AfterValidator(printable)] = ""
 
     @model_validator(mode="after")
@@ -63,6 +70,42 @@ class Message(BaseModel):
         if not (self.result is None) == (self.windows is None) == (self.rejected is None):
             raise ValueError("a result comes with the number of windows, standing and rejected")
         return self
+
+
+class Overheated(Exception):
+    """A measuring process ended early, since the device was above its limit.
+
+    Attributes:
+        celsius: its temperature then.
+    """
+
+    def __init__(self, celsius: float) -> None:
+        super().__init__(f"{celsius:g} °C")
+        self.celsius = celsius
+
+
+class Furthest:
+    """Rounds of a process that may begin again: none is told twice.
+
+    Args:
+        finished: told how many more rounds are finished.
+    """
+
+    def __init__(self, finished: Callable[[int], None]) -> None:
+        self._finished, self._told = finished, 0
+
+    def begin(self) -> Callable[[int], None]:
+        """To be told of the rounds of one try."""
+        at = 0
+
+        def more(rounds: int) -> None:
+            nonlocal at
+            at += rounds
+            if at > self._told:
+                self._finished(at - self._told)
+                self._told = at
+
+        return more
 
 
 class Listener:
@@ -86,6 +129,7 @@ class Listener:
         self._what = what
         self._seen = 0
         self._answer: dict[str, Any] | None = None
+        self._hot: float | None = None
 
     def hear(self, message: Message) -> None:
         """One more line.
@@ -94,7 +138,9 @@ class Listener:
             DeviceError: if the process gave up.
         """
         if message.result is not None:
-            self._answer = message.model_dump(include={"result", "windows", "rejected"})
+            self._answer = message.model_dump(include=_ANSWER, mode="json")
+        elif message.hot is not None:
+            self._hot = message.hot
         elif message.error:
             raise DeviceError(f"{self._what} failed: {message.error}")
         elif message.rounds > self._seen:
@@ -109,8 +155,11 @@ class Listener:
             last: of its complaints.
 
         Raises:
+            Overheated: if the device was too hot.
             DeviceError: if it failed, or answered for others than it was asked about.
         """
+        if self._hot is not None and self._answer is None and not code:
+            raise Overheated(self._hot)
         if code or self._answer is None:
             raise DeviceError(f"{self._what} failed (exit {code}): {last}")
         if set(self._answer["result"]) != self._names:
@@ -135,12 +184,14 @@ def run_worker(
         finished: told how many more rounds are finished.
 
     Returns:
-        ``result`` (figures by name, ``""`` being the reference), ``windows`` and ``rejected``.
+        ``result`` (figures by name, ``""`` being the reference); how many ``windows`` stand, were
+        ``rejected``, and ``throttled``; its ``trace``, and the ``peak_mib`` of its memory.
 
     Raises:
+        Overheated: if the device was above its limit.
         DeviceError: if it failed, or answered anything else.
     """
-    environment = {"OMP_NUM_THREADS": str(job["threads"])}
+    environment = {"OMP_NUM_THREADS": str(job["threads"]), **GPU_ORDER}
     listener = Listener(names, job["protocol"]["rounds"], finished)
     with (
         tempfile.TemporaryFile("w+") as complaints,

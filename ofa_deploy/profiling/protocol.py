@@ -6,7 +6,8 @@ Timings drift with clocks, heat and neighbours; ratios between things timed next
 not. So each round times every subject a few runs, and the reference before and after every window
 of so many ms. A subject's figure is the median over rounds of its ratio to the reference beside
 it, times the reference's own 10th percentile, which other programs move least: the latency of a
-machine that does nothing else. A window in which the reference moved is dropped and timed again.
+machine that does nothing else. A window in which the reference moved is dropped and timed again,
+and so is one in which the device said that its clocks were held down.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["LEAST_ROUNDS", "Call", "Floats", "Protocol", "Timings", "time_in_turns"]
+__all__ = ["LEAST_ROUNDS", "Call", "Floats", "Protocol", "Throttled", "Timings", "time_in_turns"]
 
 LEAST_ROUNDS = 6
+_ASKING = 10  # times what asking the device takes, for which a window lasts at least
+_MOST_THROTTLED = 20  # windows beyond those that stand, after which a device is given up
 
 # Texts, since Python 3.8 has no such types.
 Floats: TypeAlias = "npt.NDArray[np.float64]"
@@ -70,6 +73,7 @@ class Timings:
         ratios: by name, each of shape (rounds,): the median run over the reference's beside it.
         windows: how many stand.
         rejected: windows that were dropped because the reference had moved.
+        throttled: windows that were dropped because clocks were held down.
     """
 
     reference: Floats
@@ -77,6 +81,11 @@ class Timings:
     ratios: dict[str, Floats]
     windows: int
     rejected: int
+    throttled: int = 0
+
+
+class Throttled(Exception):
+    """Clocks are held down in most windows."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +111,11 @@ class _Visitor:
         return marks
 
     def window(
-        self, subjects: Iterable[tuple[str, Call]], before: list[float]
+        self, subjects: Iterable[tuple[str, Call]], least_ms: float
     ) -> dict[str, list[float]]:
         """Time as many of the subjects as fit into a window, at least one."""
         taken: dict[str, list[float]] = {}
-        end = time.perf_counter_ns() + 1e6 * max(self.protocol.window_ms, sum(before))
+        end = time.perf_counter_ns() + 1e6 * max(self.protocol.window_ms, least_ms)
         for name, call in subjects:
             taken[name] = self.time(name, call)
             if time.perf_counter_ns() >= end:
@@ -124,6 +133,17 @@ class _Kept:
     ratios: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     windows: int = 0
     rejected: int = 0
+    throttled: int = 0
+
+    def drop(self) -> None:
+        """A window in which clocks were held down.
+
+        Raises:
+            Throttled: if such windows are most.
+        """
+        self.throttled += 1
+        if self.throttled > self.windows + _MOST_THROTTLED:
+            raise Throttled(f"{self.throttled} of {self.windows + self.throttled} windows")
 
     def take(
         self, before: list[float], taken: Mapping[str, list[float]], after: list[float]
@@ -148,11 +168,22 @@ class _Kept:
             ratios={name: np.array(ratios) for name, ratios in self.ratios.items()},
             windows=self.windows,
             rejected=self.rejected,
+            throttled=self.throttled,
         )
 
 
+def _never() -> bool:
+    return False
+
+
 def time_in_turns(
-    reference: Call, subjects: Mapping[str, Call], protocol: Protocol, *, spent_s: float = 0.0
+    reference: Call,
+    subjects: Mapping[str, Call],
+    protocol: Protocol,
+    *,
+    spent_s: float = 0.0,
+    held: Callable[[], bool] = _never,
+    held_ms: float = 0.0,
 ) -> Iterator[Timings | int]:
     """Time all subjects, round by round, window by window.
 
@@ -161,19 +192,29 @@ def time_in_turns(
 
     Args:
         spent_s: what the process has taken already, of the protocol's ``seconds``.
+        held: asked after each window: whether clocks were held down since it was last asked.
+        held_ms: what asking takes; windows are ten times as long at least.
 
     Yields:
         The number of finished rounds after each, and at the end the ``Timings``.
+
+    Raises:
+        Throttled: if clocks are held down in most windows.
     """
     kept = _Kept(protocol)
     visitor = _Visitor(protocol)
     end = time.perf_counter_ns() + 1e9 * (protocol.seconds - spent_s)
+    held()  # what was before does not count
     before = visitor.time("", reference)
     for finished in range(1, protocol.rounds + 1):
         waiting = list(subjects.items())
         while waiting:
-            taken = visitor.window(waiting, before)
+            taken = visitor.window(waiting, max(sum(before), _ASKING * held_ms))
             after = visitor.time("", reference)
+            if held():
+                kept.drop()
+                before = visitor.time("", reference)
+                continue
             if kept.take(before, taken, after):
                 waiting = waiting[len(taken) :]
             before = after

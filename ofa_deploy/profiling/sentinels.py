@@ -9,10 +9,10 @@ import numpy as np
 
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import MismatchError
-from ofa_deploy.hardware import LatencyTable, LoadMeter, load_device
+from ofa_deploy.hardware import Device, LatencyTable, load_device
 from ofa_deploy.profiling.measure import REFERENCE, measure
+from ofa_deploy.profiling.place import Place
 from ofa_deploy.profiling.protocol import Protocol
-from ofa_deploy.profiling.remote import RemoteTarget
 from ofa_deploy.profiling.space_table import (
     blocks_subject,
     conditions_here,
@@ -134,7 +134,7 @@ class SentinelCheck:
 
 
 def changed_conditions(
-    table: LatencyTable, device: str, *, mend: str, target: RemoteTarget | None = None
+    table: LatencyTable, device: str, *, mend: str, target: Place | None = None
 ) -> list[str]:
     """What changed on the machine that a table speaks of: its runtime's version or power mode.
 
@@ -220,10 +220,13 @@ def check_sentinels(
     *,
     count: int = 10,
     protocol: Protocol | None = None,
-    target: RemoteTarget | None = None,
+    target: Place | None = None,
+    device: Device | None = None,
     progress: Progress = SILENT,
 ) -> SentinelCheck:
     """Measure about ten of a table's blocks again, in seconds, here or on ``target``.
+
+    ``device`` holds the cores, pauses and limits that the table was measured with.
 
     This machine, or the target, must be the one that the table speaks of; what may differ is what
     this is to find out. All is timed in turns with the table's reference network, so that a
@@ -241,7 +244,6 @@ def check_sentinels(
         )
     blocks = choose_sentinels(table, space, count)
     c = table.conditions
-    meter = LoadMeter()
     taken = measure(
         {block.key: blocks_subject((block,), c.batch) for block in blocks},
         network_subject(space, reference_arch(space), batch=c.batch),
@@ -250,6 +252,7 @@ def check_sentinels(
         threads=c.threads,
         protocol=protocol or _short(table, blocks),
         target=target,
+        device=device,
         progress=progress,
         label=f"measure {len(blocks)} sentinel blocks",
     )
@@ -272,9 +275,7 @@ def check_sentinels(
     )
     spreads = hypot(table.reference.spread, taken[REFERENCE].spread)
     noise = max(spreads, _LEAST_LEVEL_NOISE)
-    return SentinelCheck(
-        sentinels, scale, noise, round(target.other_load if target else meter.others(), 3)
-    )
+    return SentinelCheck(sentinels, scale, noise, taken.other_load)
 
 
 def _short(table: LatencyTable, blocks: Sequence[Block]) -> Protocol:

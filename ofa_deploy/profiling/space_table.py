@@ -16,15 +16,14 @@ from ofa_deploy.hardware import (
     Conditions,
     Device,
     LatencyTable,
-    LoadMeter,
     Measurement,
     NetworkEntry,
-    processor_name,
 )
+from ofa_deploy.profiling.agent.job import on_gpu
 from ofa_deploy.profiling.choice import choose_networks
-from ofa_deploy.profiling.measure import REFERENCE, engine_version, measure
+from ofa_deploy.profiling.measure import REFERENCE, measure
+from ofa_deploy.profiling.place import Here, Place, processor_of
 from ofa_deploy.profiling.protocol import Protocol
-from ofa_deploy.profiling.remote import RemoteTarget
 from ofa_deploy.profiling.subject import Subject
 from ofa_deploy.space import Arch, Block, SearchSpace
 
@@ -58,7 +57,7 @@ def blocks_subject(blocks: Sequence[Block], batch: int = 1) -> Subject:
 
 def conditions_here(
     device: Device,
-    target: RemoteTarget | None = None,
+    target: Place | None = None,
     /,
     *,
     runtime: str,
@@ -73,15 +72,16 @@ def conditions_here(
         DeviceError: if the target has no such runtime.
     """
     device.check_offers(runtime, precision)
+    place = target or Here()
     return Conditions(
         device=device.id,
-        processor=target.hello.processor if target else processor_name(),
+        processor=processor_of(place, gpu=on_gpu(runtime)),
         runtime=runtime,
-        runtime_version=engine_version(runtime, target),
+        runtime_version=place.version(runtime),
         precision=precision,
         batch=batch,
         threads=threads,
-        power_mode=target.hello.power_mode if target else "",
+        power_mode=place.told.power_mode,
     )
 
 
@@ -99,7 +99,7 @@ def profile_space(
     holdout: int = 24,
     seed: int = 0,
     journal: Path | None = None,
-    target: RemoteTarget | None = None,
+    target: Place | None = None,
     progress: Progress = SILENT,
 ) -> LatencyTable:
     """Measure every block of ``space``, and some whole networks, in turns with one reference.
@@ -113,8 +113,10 @@ def profile_space(
         target: where ``device`` is reached; None is this machine.
 
     Raises:
+        InputError: if the device does not offer what is asked.
         NoisyDeviceError: if the machine would not stand still.
-        DeviceError: if a process failed, or the target is not reached any more.
+        DeviceError: if a process failed, the target is not reached any more, or the device is not
+            as its file demands.
     """
     if calibration < 4 or holdout < 2:
         raise InputError("expected at least 4 calibration networks, and 2 holdout ones")
@@ -131,7 +133,6 @@ def profile_space(
             for i, (arch, _) in enumerate(networks)
         },
     }
-    meter = LoadMeter()
     taken = measure(
         subjects,
         network_subject(space, reference_arch(space), batch=batch),
@@ -142,6 +143,7 @@ def profile_space(
         minutes=None if protocol else minutes,
         journal=journal,
         target=target,
+        device=device,
         progress=progress,
         label=f"profile {len(blocks)} blocks, {len(networks)} networks",
     )
@@ -153,7 +155,11 @@ def profile_space(
         conditions=conditions,
         protocol={**asdict(protocol or Protocol()), **({} if protocol else {"minutes": minutes})},
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        other_load=round(target.other_load if target else meter.others(), 3),
+        other_load=taken.other_load,
+        telemetry=taken.telemetry,
+        windows=taken.windows,
+        rejected=taken.rejected,
+        throttled=taken.throttled,
         empty_ms=taken[_EMPTY].ms,
         reference=taken[REFERENCE],
         blocks={key: _entry(b, taken[key], taken[_EMPTY].ms, batch) for key, b in blocks.items()},

@@ -1,13 +1,18 @@
 """``ofa-deploy devices``: lists, files, and what machines say."""
 
 import json
+import os
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ofa_deploy.hardware import device_names, load_device
+from ofa_deploy import profiling
+from ofa_deploy.hardware import Telemetry, device_names, load_device
+from ofa_deploy.profiling import RemoteTarget
+from tests.profiling.fakes import agent
 
 Cli = Callable[..., Any]
 
@@ -59,15 +64,101 @@ def test_this_machine_is_asked(cli: Cli) -> None:
     assert "onnxruntime " in cli("devices", "probe", "local").stdout
 
 
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which nothing else runs, and every engine is there."""
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+
+
+def test_a_busy_machine_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (4000.0, 0.0, 0.0))
+    done = cli("devices", "check", "local", "--format", "json")
+    assert "busy: 4000 processes want its" in json.loads(done.stdout)[-1]["what"]
+    assert "not ready" not in done.stderr
+
+
+@pytest.mark.usefixtures("quiet")
 def test_this_machine_is_as_its_file_says(cli: Cli) -> None:
     assert "as its file says" in cli("devices", "check", "local").stdout
 
 
+@pytest.mark.usefixtures("quiet")
 def test_your_own_file_is_held_against_the_machine(cli: Cli, own: Callable[..., None]) -> None:
     own(more="cores = [4000]\n")
     done = cli("devices", "check", "desk", "--format", "json")
     assert "desk is not ready to be measured: there is no core 4000" in done.error(4)
-    assert [row["verdict"] for row in json.loads(done.stdout)] == ["error"]
+    assert json.loads(done.stdout)[0]["verdict"] == "error"
+
+
+# -- behind an agent --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def behind(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """An agent that says what it is told to say is wherever a device file leads."""
+    (here / "devices").mkdir()
+    text = BOARD.replace("cpu-x86", "jetson-orin-nano")
+    (here / "devices" / "board.toml").write_text(text)
+
+    def say(changed: str = "") -> None:
+        hello = "hello['cores'] = 8\nhello['telemetry'] = {'state': STATE}\n" + changed
+        transport = agent(f"\nSTATE = {STATE!r}\n{hello}\n")
+        monkeypatch.setattr(profiling, "open_target", lambda device: RemoteTarget(transport))
+
+    return say
+
+
+STATE = {"power_mode": "15W", "jetson_clocks": "on", "clocks": "fixed"}
+BOARD = """
+extends = "cpu-x86"
+schema = "device/1"
+id = "board"
+connection = "ssh://board"
+cores = [7]
+power.mode = "15W"
+"""
+LIMIT = "nothing tells how hot it is: its limit of 85 °C holds nothing up"
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "what"),
+    [
+        ("", False, LIMIT),
+        ("hello['telemetry']['temperatures_c'] = {'tj': 91.5}", False, "91.5 °C, above the limit"),
+        ("hello['telemetry']['throttled'] = ['over-current']", False, "held down: over-current"),
+        ("hello['telemetry']['state']['power_mode'] = '7W'", True, "expected power mode 15W, foun"),
+        (
+            "hello['telemetry']['state']['clocks'] = 'free'",
+            True,
+            "expected fixed clocks, found",
+        ),
+        ("hello['cores'] = 4", True, "there is no core 7: it has 4"),
+        ("hello['kind'] = 'cpu'", True, "expected a device of kind jetson, found cpu"),
+        ("hello['architecture'] = 'x86_64'", True, "a processor of aarch64, found x86_64"),
+        ("hello['python'] = '3.7.1'", True, "expected Python 3.8 or later, found 3.7.1"),
+        ("hello['runtimes'] = {'openvino': '1.0'}", True, "found openvino in its Python 3.10.12"),
+        ("hello['load'] = 7.5", False, "busy: 7.5 processes want its 8 cores"),
+    ],
+)
+def test_a_device_behind_an_agent_is_checked_as_whole(
+    cli: Cli, behind: Callable[..., None], changed: str, error: bool, what: str
+) -> None:
+    behind(changed)
+    done = cli("devices", "check", "board", "--format", "json")
+    rows = json.loads(done.stdout)
+    assert any(what in row["what"] and (row["verdict"] == "error") is error for row in rows), rows
+    assert ("not ready to be measured" in done.stderr) is error
+
+
+def test_a_device_behind_an_agent_tells_as_much(cli: Cli, behind: Callable[..., None]) -> None:
+    behind("hello['telemetry']['temperatures_c'] = {'tj': 48.0}")
+    (there,) = json.loads(cli("devices", "probe", "board", "--format", "json").stdout)
+    (here,) = json.loads(cli("devices", "probe", "local", "--format", "json").stdout)
+    assert here.keys() - there.keys() <= {item.name for item in fields(Telemetry)}
+    assert there["kind"] == "jetson"
+    assert there["temperatures_c"] == {"tj": 48.0}
+    assert there["state"] == STATE
+    assert there["sensors"] == ["linux", "tegrastats"]
 
 
 @pytest.mark.parametrize("command", ["probe", "check"])

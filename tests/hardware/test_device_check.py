@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from ofa_deploy.hardware import Device, Identity, Telemetry, check_device, load_device
+from ofa_deploy.hardware import (
+    Device,
+    Identity,
+    Telemetry,
+    check_device,
+    load_device,
+    power_objections,
+)
 
 ORIN = Identity(
     kind="jetson",
@@ -57,7 +64,7 @@ def test_nothing_is_held_against_a_good_one() -> None:
         (
             {},
             {},
-            Telemetry(state={**STATE, "clocks": "free"}),
+            replace(GOOD, state={**STATE, "clocks": "free"}),
             True,
             "expected fixed clocks, found free; fix them there with: sudo jetson_clocks",
         ),
@@ -71,9 +78,23 @@ def test_nothing_is_held_against_a_good_one() -> None:
         (
             {},
             {},
-            Telemetry(throttled=("over-current",), state=STATE),
+            replace(GOOD, throttled=("over-current",)),
             False,
             "its clocks are held down: over-current",
+        ),
+        (
+            {"limits": {"temperature_c": 85}},
+            {},
+            Telemetry(state=STATE),
+            False,
+            "nothing tells how hot it is: its limit of 85 °C holds nothing up",
+        ),
+        (
+            {"kind": "gpu"},
+            {"kind": "gpu"},
+            replace(GOOD, state={"gpu": "H100"}),
+            True,
+            "expected fixed clocks, found unknown; a GPU's cannot be seen",
         ),
     ],
 )
@@ -88,18 +109,54 @@ def test_what_differs_is_named(
 
 def test_unsupported_device_is_an_error() -> None:
     nano = replace(ORIN, python="3.8.0")
-    found = check_device(load_device("jetson-nano"), nano, Telemetry())
+    found = check_device(load_device("jetson-nano"), nano, replace(GOOD, state={}))
     assert [item.error for item in found] == [True]
     assert "Python 3.6" in found[0].what
 
 
 def test_every_machine_has_a_processor() -> None:
-    assert check_device(load_device("cpu-arm"), ORIN, Telemetry()) == []
+    assert check_device(load_device("cpu-arm"), ORIN, GOOD) == []
     assert check_device(load_device("ssh://orin"), ORIN, Telemetry()) == []
 
 
 def test_mode_that_is_not_told_is_not_the_right_one() -> None:
     wanted = device(power={"modes": ["15W"], "mode": "15W"})
-    (found,) = check_device(wanted, ORIN, Telemetry())
+    (found,) = check_device(wanted, ORIN, replace(GOOD, state={"clocks": "fixed"}))
     assert found.error
     assert "found none told" in found.what
+    assert "sudo nvpmodel -p --verbose lists them" in found.what
+
+
+@pytest.mark.parametrize(
+    ("engines", "error", "what"),
+    [
+        (["tensorrt", "onnxruntime"], None, ""),
+        (["onnxruntime"], False, "its Python 3.10.12 has no tensorrt"),
+        ([], True, "expected one of tensorrt, onnxruntime, found no engine in its Python 3.10.12"),
+        (["openvino"], True, "expected one of tensorrt, onnxruntime, found openvino in"),
+    ],
+)
+def test_engines_that_it_lacks(engines: list[str], error: bool | None, what: str) -> None:
+    wanted = device(runtimes=["tensorrt", "onnxruntime"])
+    found = check_device(wanted, ORIN, GOOD, engines=engines)
+    assert [item.error for item in found] == ([] if error is None else [error])
+    assert all(what in item.what for item in found)
+
+
+def test_providers_of_onnx_runtime_are_one_engine() -> None:
+    wanted = device(runtimes=["onnxruntime-cuda"])
+    assert check_device(wanted, ORIN, GOOD, engines=["onnxruntime"]) == []
+    assert check_device(wanted, ORIN, GOOD, engines=["tensorrt"])
+
+
+def test_a_busy_machine_is_told() -> None:
+    (found,) = check_device(device(), ORIN, GOOD, load=3.5)
+    assert (found.error, found.what) == (False, "busy: 3.5 processes want its 6 cores")
+    assert check_device(device(), ORIN, GOOD, load=3.0) == []
+
+
+def test_power_alone_can_be_checked() -> None:
+    hot = replace(GOOD, temperatures_c={"tj": 99.0}, throttled=("too hot",))
+    assert power_objections(device(), hot) == []
+    free = replace(hot, state={"clocks": "free"})
+    assert [item.error for item in power_objections(device(), free)] == [True]

@@ -81,6 +81,12 @@ def test_power_that_is_told_too_seldom_is_refused() -> None:
         PowerMeter(lambda: 1000.0, pause_s=10).per_call(lambda: None, seconds=0)
 
 
+def test_a_slow_meter_is_waited_for() -> None:
+    """But not for ever."""
+    found = PowerMeter(lambda: 1000.0, pause_s=0.02).per_call(lambda: None, seconds=0.01)
+    assert found > 0
+
+
 def test_the_watcher_ends_when_the_call_fails() -> None:
     def call() -> None:
         raise RuntimeError("no")
@@ -106,9 +112,30 @@ def test_counters_go_before_rails(tmp_path: Path) -> None:
         assert isinstance(energy_meter(sensors, root=tmp_path), PowerMeter)
         zone(tmp_path, "0", "package-0", "1")
         assert isinstance(energy_meter(sensors, root=tmp_path), EnergyMeter)
-        assert energy_meter(sensors, gpu=True, root=tmp_path) is None
+        # Rails feed a board's GPU too; the processor's counters do not count a GPU.
+        assert isinstance(energy_meter(sensors, gpu=True, root=tmp_path), PowerMeter)
 
 
 def test_machine_that_tells_no_energy(tmp_path: Path) -> None:
     with Sensors.find(tmp_path, folders=()) as sensors:
         assert energy_meter(sensors, root=tmp_path) is None
+        zone(tmp_path, "0", "package-0", "1")
+        assert energy_meter(sensors, gpu=True, root=tmp_path) is None
+
+
+def test_meters_of_hwmon_are_read(tmp_path: Path) -> None:
+    """In µW, of chips that meter a board's supply."""
+    for number, name, file in ((1, "ina226", "power1_input"), (2, "nvme", "power1_input")):
+        chip = tmp_path / f"sys/class/hwmon/hwmon{number}"
+        chip.mkdir(parents=True)
+        (chip / "name").write_text(name)
+        (chip / file).write_text("7500000")
+    with Sensors.find(tmp_path, folders=()) as sensors:
+        assert sensors.board_power_mw() == 7500
+        assert isinstance(energy_meter(sensors, root=tmp_path), PowerMeter)
+    (tmp_path / "sys/class/hwmon/hwmon1/name").write_text("power_meter")
+    (tmp_path / "sys/class/hwmon/hwmon1/power1_input").rename(
+        tmp_path / "sys/class/hwmon/hwmon1/power1_average"
+    )
+    with Sensors.find(tmp_path, folders=()) as sensors:
+        assert sensors.board_power_mw() == 7500

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
-from importlib import util
 from pathlib import Path
 
 import onnx
@@ -22,6 +21,7 @@ from tests.profiling.places import (
     make_key,
     port_of,
     server_command,
+    why_no_server,
 )
 
 # What ONNX Runtime imports, and nothing else: no torch, none of this project's other packages.
@@ -68,27 +68,29 @@ def agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that lets one key in."""
+def ssh_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server that lets one key in: of the kind asked for, or else the first that is here."""
     if shutil.which("ssh") is None or shutil.which("ssh-keygen") is None:
         pytest.skip("OpenSSH's client is not installed")
+    kinds = (request.param,) if hasattr(request, "param") else ("openssh", "asyncssh")
+    reasons = {kind: why_no_server(kind) for kind in kinds}
+    kind = next((kind for kind, reason in reasons.items() if not reason), None)
+    if kind is None:
+        pytest.skip("; ".join(reasons.values()))
     folder = tmp_path_factory.mktemp("ssh")
     host = make_key(folder / "host")
     make_key(folder / "client")
     (folder / "known_hosts").write_text(f"device {host}\n")
-    command = server_command(folder)
-    if "ssh_server" in command[1] and util.find_spec("asyncssh") is None:
-        pytest.skip("neither OpenSSH's server nor asyncssh is installed")
+    command = server_command(folder, kind)
     with (
         (folder / "log").open("w") as log,
         subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
         ) as process,
     ):
-        try:
-            yield Server(folder, port_of(command, process))
-        finally:
-            process.kill()
+        yield Server(folder, port_of(command, process))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,8 +27,11 @@ __all__ = [
     "make_key",
     "port_of",
     "server_command",
+    "why_no_server",
 ]
 
+_PRIVSEP = Path("/run/sshd")  # made when a system starts it as a service
+_UNTIL_STDIN_ENDS = '"$1" -D -e -f "$2" & cat > /dev/null; kill $!'
 QUICK = Protocol(rounds=2, runs=2, processes=2, visit_ms=1e6, tolerance=10)
 
 
@@ -124,12 +127,31 @@ def make_key(path: Path) -> str:
     return path.with_suffix(".pub").read_text().strip()
 
 
-def server_command(folder: Path) -> list[str]:
-    """OpenSSH's server where it is installed, asyncssh's otherwise."""
-    sshd = shutil.which("sshd", path=os.pathsep.join(("/usr/sbin", "/sbin", "/usr/local/sbin")))
+def why_no_server(kind: str) -> str:
+    """Why there is no server of this kind, ``openssh`` or ``asyncssh``; empty if there is one."""
+    if kind == "asyncssh":
+        return "" if util.find_spec("asyncssh") else "asyncssh is not installed"
+    if _sshd() is None:
+        return "OpenSSH's server (openssh-server) is not installed"
+    if os.geteuid() == 0 and not _PRIVSEP.is_dir():
+        return f"OpenSSH's server needs {_PRIVSEP} where root starts it"
+    return ""
+
+
+def _sshd() -> str | None:
+    return shutil.which("sshd", path=os.pathsep.join(("/usr/sbin", "/sbin", "/usr/local/sbin")))
+
+
+def server_command(folder: Path, kind: str) -> list[str]:
+    """A server of this kind, with a configuration and keys of its own in ``folder``.
+
+    It ends with its stdin, and so with whoever started it.
+    """
     own = [str(folder / "host"), str(folder / "client.pub")]
-    if sshd is None:
+    if kind == "asyncssh":
         return [sys.executable, str(Path(__file__).with_name("ssh_server.py")), *own]
+    sshd = _sshd()
+    assert sshd is not None
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     options = {
@@ -147,7 +169,7 @@ def server_command(folder: Path) -> list[str]:
     }
     file = folder / "sshd_config"
     file.write_text("".join(f"{name} {value}\n" for name, value in options.items()))
-    return [sshd, "-D", "-e", "-f", str(file)]
+    return ["sh", "-c", _UNTIL_STDIN_ENDS, "sh", sshd, str(file)]
 
 
 def port_of(command: list[str], process: "subprocess.Popen[str]") -> int:
@@ -156,7 +178,7 @@ def port_of(command: list[str], process: "subprocess.Popen[str]") -> int:
         return int(process.stdout.readline())
     text = Path(command[-1]).read_text()
     port = int(text.split("ListenAddress 127.0.0.1:")[1].split()[0])
-    for _ in range(200):
+    for _ in range(1500):  # half a minute
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
             return port
         threading.Event().wait(0.02)

@@ -8,14 +8,16 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
+from ofa_deploy.hardware import Identity, Telemetry, Trace, identify
 from ofa_deploy.profiling import Subject
 from ofa_deploy.profiling.remote.bundle import READY, STARTER, agent_source, opening
+from ofa_deploy.profiling.remote.session import Hello
 from ofa_deploy.runtimes import get_runtime
 from tests.profiling.places import QUICK, bare_site, interpreter
 
@@ -140,11 +142,13 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in " ".join(texts).split()]
 
 
-def change_agent(monkeypatch: pytest.MonkeyPatch, was: str, now: str) -> None:
-    """Send another agent; its length must stay."""
-    assert len(was) == len(now)
-    assert was in agent_source()
-    changed = opening().replace(was.encode(), now.encode())
+def change_agent(monkeypatch: pytest.MonkeyPatch, *changes: tuple[str, str]) -> None:
+    """Send another agent: what it was, and what it is instead."""
+    source = agent_source()
+    for was, now in changes:
+        assert was in source
+        source = source.replace(was, now)
+    changed = opening(source)
     monkeypatch.setitem(globals(), "opening", lambda: changed)
 
 
@@ -156,7 +160,14 @@ def test_a_session_from_hello_to_bye(
 ) -> None:
     name = hashlib.sha256(model).hexdigest()
     with start() as agent:
-        assert agent.hello["hello"] == 1
+        assert agent.hello["hello"] == 2
+        Hello.model_validate_json(json.dumps(agent.hello))
+        assert Identity(**{f.name: agent.hello[f.name] for f in fields(Identity)}) == replace(
+            identify(), python=agent.hello["python"]
+        )
+        for gpu in (False, True):
+            state = agent.ask(do="state", gpu=gpu)["state"]
+            assert Telemetry.from_dict(state) is not None
         assert agent.hello["runtimes"]["onnxruntime"] == get_runtime("onnxruntime").version
         assert "openvino" not in agent.hello["runtimes"]
         assert agent.hello["others"] == 0
@@ -195,8 +206,7 @@ def test_a_job_that_crashes_is_told_and_the_session_goes_on(
 ) -> None:
     with start() as agent:
         agent.put(model)
-        wrong = job(model)
-        wrong["models"]["other"] = {**wrong["models"]["other"], "shape": [1, 5, 12, 12]}
+        wrong = job(model, protocol={"rounds": "many"})
         end = agent.ask(do="time", job=wrong)
         while "ended" not in end:
             end = agent.hear()
@@ -250,6 +260,36 @@ def test_what_cannot_be_done_is_told(start: Callable[..., Agent], model: bytes) 
         assert agent.put(model)["have"]
 
 
+def test_a_job_says_what_the_device_said(start: Callable[..., Agent], model: bytes) -> None:
+    with start() as agent:
+        agent.put(model)
+        agent.send(json.dumps({"do": "time", "job": job(model)}).encode() + b"\n")
+        *_, result, end = agent.until("ended")
+        assert result["throttled"] == 0
+        assert 10 < result["peak_mib"] < 4000
+        Trace.model_validate(result["trace"])
+        assert Telemetry.from_dict(end["telemetry"]) is not None
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"cores": [4000]}, "expected to measure on core 4000, and not all of that is here"),
+        ({"cores": [0], "threads": 2}, "expected a core for each of 2 threads, found core 0"),
+        ({"limits": {"memory_mib": 1}}, "MiB with their engine, more than the 1 that limits.mem"),
+    ],
+)
+def test_what_a_device_does_not_allow_is_told(
+    start: Callable[..., Agent], model: bytes, changed: dict[str, Any], message: str
+) -> None:
+    with start() as agent:
+        agent.put(model)
+        agent.send(json.dumps({"do": "time", "job": job(model, **changed)}).encode() + b"\n")
+        *_, last, end = agent.until("ended")
+        assert message in last["error"]
+        assert end["ended"] == 0
+
+
 def test_full_disk_is_told_and_the_session_goes_on(
     site: Path, agents: Path, tmp_path: Path, model: bytes
 ) -> None:
@@ -267,7 +307,7 @@ def test_models_go_when_room_is_short(
     bare_python: Path, agents: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The least recently needed first."""
-    change_agent(monkeypatch, "_MOST_MODELS = 2**30", "_MOST_MODELS = 2500 ")
+    change_agent(monkeypatch, ("_MOST_MODELS = 2**30", "_MOST_MODELS = 2500"))
     first, second, third = (bytes([n]) * 1000 for n in range(3))
     names = [hashlib.sha256(data).hexdigest() for data in (first, second, third)]
     with Agent(bare_python) as agent:
@@ -306,8 +346,9 @@ def test_nobody_speaks_any_more(
     start: Callable[..., Agent], model: bytes, agents: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the host lost its power: nothing is closed, but no sign of life comes."""
-    change_agent(monkeypatch, "{True: 60.0,", "{True: 0.50,")
-    change_agent(monkeypatch, "time.sleep(5.0)", "time.sleep(0.1)")
+    change_agent(
+        monkeypatch, ("{True: 60.0,", "{True: 0.5,"), ("time.sleep(5.0)", "time.sleep(0.1)")
+    )
     with start() as agent:
         agent.put(model)
         agent.send(json.dumps({"do": "time", "job": long_job(model)}).encode() + b"\n")
@@ -351,6 +392,18 @@ def test_what_a_killed_one_leaves_the_next_removes(
     assert list(agents.iterdir()) == []
 
 
+def test_what_was_left_meanwhile_goes_too(start: Callable[..., Agent], agents: Path) -> None:
+    """As by the measuring process of a killed agent, which outlives it for a moment."""
+    with start() as agent:
+        (folder,) = folders(agents)
+        late = folder.parent / "late"
+        late.mkdir()
+        (late / "engine").write_text("x")
+        agent.send(b'{"do": "bye"}\n')
+        agent.ended()
+    assert list(agents.iterdir()) == []
+
+
 @pytest.mark.parametrize("stopped", [False, True])
 def test_an_earlier_one_of_the_same_host_is_ended(
     start: Callable[..., Agent],
@@ -361,7 +414,7 @@ def test_an_earlier_one_of_the_same_host_is_ended(
 ) -> None:
     """Its connection was lost, and it does not know; one that cannot end by itself is killed."""
     if stopped:
-        change_agent(monkeypatch, "_PATIENCE_S = 3.0", "_PATIENCE_S = 0.1")
+        change_agent(monkeypatch, ("_PATIENCE_S = 3.0", "_PATIENCE_S = 0.1"))
     with start() as first:
         first.put(model)
         first.send(json.dumps({"do": "time", "job": long_job(model)}).encode() + b"\n")

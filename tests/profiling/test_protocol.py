@@ -11,7 +11,7 @@ import pytest
 from ofa_deploy.profiling import Protocol
 from ofa_deploy.profiling import protocol as protocol_module
 from ofa_deploy.profiling.agent.job import summary
-from ofa_deploy.profiling.protocol import Timings, time_in_turns
+from ofa_deploy.profiling.protocol import Throttled, Timings, time_in_turns
 
 MS = 1_000_000
 
@@ -195,6 +195,56 @@ def test_a_machine_that_never_stands_still_ends_all_the_same(machine: Machine) -
     assert standing == [1, 2, 3, 4, 5]
     assert (timings.windows, timings.rejected) == (5, 5)
     assert timings.subjects["a"].shape == (5, 2)
+
+
+def test_window_in_which_clocks_were_held_down_is_timed_again(machine: Machine) -> None:
+    """And the reference, before the next one, too: it was slow just now."""
+    asked: list[int] = []
+
+    def held() -> bool:
+        asked.append(machine.visits)
+        return machine.visits == 3
+
+    calls = {"a": machine.callable("a", 2.0)}
+    protocol = Protocol(rounds=3, runs=2, discard=0)
+    reference = machine.callable("reference", 1.0)
+    *_, timings = time_in_turns(reference, calls, protocol, held=held)
+    assert isinstance(timings, Timings)
+    assert asked[0] == 0, "what was before does not count"
+    one, burst = ("a", 2), ("reference", 2)
+    assert machine.bursts == [burst, one, burst, one, ("reference", 4), one, burst, one, burst]
+    assert (timings.windows, timings.throttled, timings.rejected) == (3, 1, 0)
+    assert timings.subjects["a"].shape == (3, 2)
+
+
+def test_device_that_is_mostly_held_down_is_given_up(machine: Machine) -> None:
+    calls = {"a": machine.callable("a", 2.0)}
+    reference = machine.callable("reference", 1.0)
+    with pytest.raises(Throttled, match="21 of 21 windows"):
+        list(time_in_turns(reference, calls, Protocol(runs=2), held=lambda: True))
+    answers = iter([False, *[False] * 5, *[True] * 30])
+    with pytest.raises(Throttled, match="26 of 31 windows"):
+        list(time_in_turns(reference, calls, Protocol(runs=2), held=lambda: next(answers)))
+
+
+def test_windows_last_ten_times_as_long_as_asking(machine: Machine) -> None:
+    calls = {name: machine.callable(name, 1.0) for name in "abcdef"}
+    protocol = Protocol(rounds=1, runs=2, discard=0, window_ms=1.0)
+    reference = machine.callable("reference", 0.1)
+    *_, timings = time_in_turns(reference, calls, protocol, held_ms=0.6)
+    assert isinstance(timings, Timings)
+    assert [len(list(group)) for group in _between(machine)] == [3, 3]
+
+
+def _between(machine: Machine) -> Iterator[list[str]]:
+    """Subjects of each window."""
+    window: list[str] = []
+    for name, _ in machine.bursts[1:]:
+        if name == "reference":
+            yield window
+            window = []
+        else:
+            window.append(name)
 
 
 @pytest.mark.parametrize(

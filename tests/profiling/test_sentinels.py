@@ -10,8 +10,6 @@ import pytest
 from ofa_deploy.errors import MismatchError
 from ofa_deploy.hardware import (
     LatencyTable,
-    LoadMeter,
-    Measurement,
     NetworkEntry,
     load_device,
     processor_name,
@@ -21,6 +19,7 @@ from ofa_deploy.profiling import (
     Protocol,
     SentinelCheck,
     Subject,
+    Taken,
     changed_conditions,
     check_sentinels,
     choose_sentinels,
@@ -69,33 +68,32 @@ class Device:
     speed: float = 1.0
     factors: dict[str, float] = field(default_factory=dict)
     spread: float = 0.01
+    load: list[float] = field(default_factory=lambda: [0.0])
     asked: dict[str, Any] = field(default_factory=dict)
 
-    def measure(
-        self, subjects: Mapping[str, Subject], reference: Subject, **options: Any
-    ) -> dict[str, Measurement]:
+    def measure(self, subjects: Mapping[str, Subject], reference: Subject, **options: Any) -> Taken:
         self.asked = {**options, "subjects": dict(subjects)}
         taken = {
             key: (self.table.blocks[key].ms + EMPTY_MS) * self.speed * self.factors.get(key, 1.0)
             for key in subjects
         }
         taken[REFERENCE] = self.speed * REFERENCE_MS
-        return {key: measurement(ms, spread=self.spread) for key, ms in taken.items()}
+        made = Taken({key: measurement(ms, spread=self.spread) for key, ms in taken.items()})
+        made.other_load = self.load[0]
+        return made
 
 
 @pytest.fixture
-def device(table: LatencyTable, monkeypatch: pytest.MonkeyPatch) -> Device:
-    made = Device(table)
+def device(table: LatencyTable, load: list[float], monkeypatch: pytest.MonkeyPatch) -> Device:
+    made = Device(table, load=load)
     monkeypatch.setattr(sentinels_module, "measure", made.measure)
     return made
 
 
-@pytest.fixture(autouse=True)
-def load(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+@pytest.fixture
+def load() -> list[float]:
     """Share of the machine that other programs use; a quiet one unless a test says otherwise."""
-    share = [0.0]
-    monkeypatch.setattr(LoadMeter, "others", lambda self: share[0])
-    return share
+    return [0.0]
 
 
 # -- which blocks ---------------------------------------------------------------------------

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from ofa_deploy.errors import InputError, UnknownNameError
-from ofa_deploy.hardware import LatencyTable, Measurement, load_device, processor_name
+from ofa_deploy.hardware import LatencyTable, Measurement, Trace, load_device, processor_name
 from ofa_deploy.predict import latency_model
 from ofa_deploy.profiling import (
     REFERENCE,
     Protocol,
     Subject,
+    Taken,
     conditions_here,
     network_subject,
     profile_space,
@@ -29,6 +30,7 @@ QUICK = Protocol(rounds=5, runs=3, processes=2, visit_ms=1e6, tolerance=10)
 # The package's function `measure` hides the module of that name.
 space_table: Any = importlib.import_module("ofa_deploy.profiling.space_table")
 measure_module: Any = importlib.import_module("ofa_deploy.profiling.measure")
+TRACE = Trace(temperature_c=(40, 45, 50), clocks_mhz={"cpu0": (1.0, 2.0, 3.0)}, told=True)
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +106,13 @@ class ExactWorkers:
     subjects: dict[str, Subject] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
 
-    def measure(
-        self, subjects: Mapping[str, Subject], reference: Subject, **options: Any
-    ) -> dict[str, Measurement]:
+    def measure(self, subjects: Mapping[str, Subject], reference: Subject, **options: Any) -> Taken:
         self.subjects.update({**subjects, REFERENCE: reference})
         self.options = options
-        return {name: _taken(subject) for name, subject in self.subjects.items()}
+        made = Taken({name: _taken(subject) for name, subject in self.subjects.items()})
+        made.telemetry = TRACE
+        made.windows, made.rejected, made.throttled, made.other_load = 40, 3, 2, 0.125
+        return made
 
 
 def _taken(subject: Subject) -> Measurement:
@@ -143,6 +146,18 @@ def test_exact_times_are_predicted_exactly(tiny_space: SearchSpace, exact: Exact
     expected = [_taken(network_subject(tiny_space, arch)).ms for arch in drawn]
     np.testing.assert_allclose(model.predict(drawn), expected, rtol=1e-6)
     assert model.margin == pytest.approx(0.0, abs=1e-6)
+
+
+def test_table_says_what_the_device_said(
+    tiny_space: SearchSpace, exact: ExactWorkers, tmp_path: Path
+) -> None:
+    device = load_device("local")
+    table = profile_space(tiny_space, device, calibration=4, holdout=9)
+    assert exact.options["device"] is device
+    loaded = LatencyTable.load(table.save(tmp_path / "table.json"))
+    assert loaded.telemetry == TRACE
+    assert (loaded.windows, loaded.rejected, loaded.throttled) == (40, 3, 2)
+    assert loaded.other_load == 0.125
 
 
 def test_batch_reaches_the_subjects(tiny_space: SearchSpace, exact: ExactWorkers) -> None:

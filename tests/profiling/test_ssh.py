@@ -30,6 +30,7 @@ from tests.profiling.places import QUICK, Cutter, Server, bare_site, interpreter
 
 measure_module: Any = importlib.import_module("ofa_deploy.profiling.measure")
 CUTS = 20
+BOTH = pytest.mark.parametrize("ssh_server", ["openssh", "asyncssh"], indirect=True)
 
 
 def ssh(text: str = "ssh://device", **options: Any) -> Ssh:
@@ -166,18 +167,21 @@ def refusal(device: Ssh) -> str:
     return str(error.value)
 
 
+@BOTH
 def test_unknown_host_key_is_refused(device: Ssh, ssh_server: Server, tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("")
     config = ssh_server.config(tmp_path / "c", UserKnownHostsFile=str(tmp_path / "empty"))
     assert "its host key is not known here" in refusal(replace(device, config=config))
 
 
+@BOTH
 def test_wrong_host_key_is_refused(device: Ssh, ssh_server: Server, tmp_path: Path) -> None:
     (tmp_path / "other").write_text(f"device {make_key(tmp_path / 'key')}\n")
     config = ssh_server.config(tmp_path / "c", UserKnownHostsFile=str(tmp_path / "other"))
     assert "is not the one that you know" in refusal(replace(device, config=config))
 
 
+@BOTH
 def test_wrong_key_is_refused(device: Ssh, ssh_server: Server, tmp_path: Path) -> None:
     make_key(tmp_path / "stranger")
     config = ssh_server.config(tmp_path / "c", IdentityFile=str(tmp_path / "stranger"))
@@ -194,10 +198,12 @@ def test_no_such_host(device: Ssh, tmp_path: Path) -> None:
     assert "no such host is known" in refusal(replace(device, config=tmp_path / "c"))
 
 
+@BOTH
 def test_no_python(device: Ssh) -> None:
     assert "has no python3.77" in refusal(replace(device, python="python3.77"))
 
 
+@BOTH
 def test_no_numpy(device: Ssh, tmp_path: Path) -> None:
     said = refusal(replace(device, python=str(interpreter(tmp_path / "without", None))))
     assert "its Python has no numpy (No module named 'numpy'): install it there" in said
@@ -213,6 +219,7 @@ def test_no_runtime(device: Ssh, tiny_subjects: dict[str, Subject], tmp_path: Pa
         measure(tiny_subjects, tiny_subjects["small"], protocol=QUICK, target=target)
 
 
+@BOTH
 def test_device_file_leads_there(device: Ssh) -> None:
     described = load_device("ssh://device").model_copy(update={"interpreter": device.python})
     with open_target(described, config=device.config) as target:
@@ -221,6 +228,7 @@ def test_device_file_leads_there(device: Ssh) -> None:
         assert target.version("onnxruntime")
 
 
+@BOTH
 def test_what_an_agent_leaves_behind_is_nothing(
     device: Ssh, tiny_subjects: dict[str, Subject], agents: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

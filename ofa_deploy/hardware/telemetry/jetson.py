@@ -8,7 +8,7 @@ Performance".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ._system import FOLDERS, command_path, output_of, pattern, read_text
@@ -95,6 +95,7 @@ class JetsonSource:
     """A Jetson that this process runs on."""
 
     name = "tegrastats"
+    tells_throttling = False  # the kernel's counters tell, which LinuxSource reads
 
     def __init__(self, tegrastats: str, nvpmodel: str | None, root: Path) -> None:
         self._tegrastats, self._nvpmodel, self._root = tegrastats, nvpmodel, root
@@ -122,8 +123,11 @@ class JetsonSource:
             state["l4t"] = release
         return state
 
+    def glance(self, cores: Sequence[int]) -> Telemetry:
+        return Telemetry()  # tegrastats takes its time; the kernel shows rails and heat too
+
     def throttled(self) -> tuple[str, ...]:
-        return ()  # the kernel's counters tell, which LinuxSource reads
+        return ()
 
     def close(self) -> None:
         pass

@@ -7,7 +7,8 @@ counters of Jetson Orin its developer guide, "Over Current Event Status".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +20,11 @@ __all__ = ["LinuxSource", "clocks_fixed"]
 _CPUFREQ = "sys/devices/system/cpu/cpufreq"
 # Chips that sit in a processor; zones of the thermal framework cover most others.
 _PROCESSOR_CHIPS = {"coretemp", "k10temp", "zenpower", "cpu_thermal"}
+# Meters of a board's or a whole machine's supply, in hwmon's common form.
+_POWER_METERS = {
+    *("ina209", "ina219", "ina220", "ina226", "ina228", "ina230", "ina231", "ina237", "ina238"),
+    *("power_meter", "scmi_sensors"),
+}
 # Cooling by slowing down; fans and displays are cooling devices too.
 _SLOWING = re.compile(r"processor|cpufreq|devfreq|balanced|throttle", re.IGNORECASE)
 _JETSON_GPU = re.compile(r"(?:^|\.)(?:gpu|ga10b|gv11b|gp10b|gm20b)(?:\.\d+)?$")
@@ -60,41 +66,72 @@ def clocks_fixed(root: Path) -> bool | None:
     return all(low == high for low, high in known) if known else None
 
 
-def _clocks(root: Path) -> Iterator[tuple[str, float]]:
-    for name, path in _policies(root):
-        if (khz := read_int(path / "scaling_cur_freq")) is not None:
-            yield name, khz / 1e3
+@dataclass(frozen=True)
+class _Figure:
+    """Files whose numbers, multiplied and divided by ``unit``, are one reading."""
+
+    name: str
+    files: tuple[Path, ...]
+    unit: float
+
+    def read(self) -> float | None:
+        value = 1.0
+        for file in self.files:
+            number = read_int(file)
+            if number is None:
+                return None
+            value *= number
+        return value / self.unit
+
+
+def _read(figures: Iterable[_Figure]) -> Iterator[tuple[str, float]]:
+    for figure in figures:
+        if (value := figure.read()) is not None:
+            yield figure.name, value
+
+
+def _clocks(root: Path, cores: Sequence[int] | None = None) -> Iterator[_Figure]:
+    """Clocks of GPUs and of all cores, or of the groups that some cores belong to."""
+    policies = {int(name[3:]): path for name, path in _policies(root)}
+    wanted = {max((n for n in policies if n <= core), default=-1) for core in cores or ()}
+    for first, path in policies.items():
+        if cores is None or first in wanted:
+            yield _Figure(f"cpu{first}", (path / "scaling_cur_freq",), 1e3)
     for path in _gpus(root):
-        if (hertz := read_int(path / "cur_freq")) is not None:
-            yield "gpu", hertz / 1e6
+        yield _Figure("gpu", (path / "cur_freq",), 1e6)
 
 
-def _heat(root: Path) -> Iterator[tuple[str, float]]:
+def _heat(root: Path) -> Iterator[_Figure]:
     for zone in _paths(root, "sys/class/thermal/thermal_zone*"):
-        if (milli := read_int(zone / "temp")) is not None:
-            yield read_text(zone / "type", 64) or zone.name, milli / 1e3
-    for chip in _paths(root, "sys/class/hwmon/hwmon*"):
-        kind = read_text(chip / "name", 64)
+        yield _Figure(read_text(zone / "type", 64) or zone.name, (zone / "temp",), 1e3)
+    for chip, kind in _chips(root):
         if kind in _PROCESSOR_CHIPS:
             for path in _paths(chip, "temp*_input"):
                 stem = path.name[: -len("_input")]
                 label = read_text(chip / f"{stem}_label", 64) or stem
-                if (milli := read_int(path)) is not None:
-                    yield f"{kind}.{label}", milli / 1e3
+                yield _Figure(f"{kind}.{label}", (path,), 1e3)
 
 
-def _rails(root: Path) -> Iterator[tuple[str, float]]:
-    """Jetson's meters (INA3221): mV times mA of each channel that has a name."""
+def _chips(root: Path) -> Iterator[tuple[Path, str]]:
     for chip in _paths(root, "sys/class/hwmon/hwmon*"):
-        if read_text(chip / "name", 64) == "ina3221":
+        yield chip, read_text(chip / "name", 64) or ""
+
+
+def _rails(root: Path) -> Iterator[_Figure]:
+    """Rails of Jetson's meters (INA3221: mV times mA of named channels); others' are in µW."""
+    for chip, kind in _chips(root):
+        if kind == "ina3221":
             for path in _paths(chip, "in*_label"):
                 number = path.name[2 : -len("_label")]
                 rail = read_text(path, 64)
-                volts, amperes = (
-                    read_int(chip / f"{kind}{number}_input") for kind in ("in", "curr")
-                )
-                if rail not in (None, "", "NC") and volts is not None and amperes is not None:
-                    yield str(rail), volts * amperes / 1e3
+                if rail not in (None, "", "NC"):
+                    both = (chip / f"in{number}_input", chip / f"curr{number}_input")
+                    yield _Figure(str(rail), both, 1e3)
+        elif kind in _POWER_METERS:
+            for path in _paths(chip, "power*_input") or _paths(chip, "power*_average"):
+                stem = path.name.partition("_")[0]
+                label = read_text(chip / f"{stem}_label", 64) or f"{kind}.{chip.name}.{stem}"
+                yield _Figure(label, (path,), 1e3)
 
 
 def _state(root: Path) -> dict[str, str]:
@@ -127,26 +164,45 @@ class LinuxSource:
             (path, what) for pattern, what in _COUNTERS.items() for path in _paths(root, pattern)
         ]
         self._counts = self._read_counts()
+        self._heat, self._rails = list(_heat(root)), list(_rails(root))
+        self._clocks: dict[tuple[int, ...], list[_Figure]] = {}
 
     @classmethod
     def find(cls, root: Path) -> LinuxSource | None:
         """The source, or None where the kernel shows nothing, as in most virtual machines."""
         source = cls(root)
-        return source if source.read() or source._counts or source._slowing else None
+        told = source.tells_throttling or source.glance((0,)) or _state(root)
+        return source if told else None
+
+    @property
+    def tells_throttling(self) -> bool:
+        """Whether the kernel counts, or shows, anything that slows this machine down."""
+        return bool(self._counts or self._slowing)
 
     def read(self) -> Telemetry:
         root = self._root
         return Telemetry(
-            temperatures_c=kept("temperatures_c", _heat(root)),
-            clocks_mhz=kept("clocks_mhz", _clocks(root)),
+            temperatures_c=kept("temperatures_c", _read(self._heat)),
+            clocks_mhz=kept("clocks_mhz", _read(_clocks(root))),
             throttled=self.throttled(),
-            power_mw=kept("power_mw", _rails(root)),
+            power_mw=kept("power_mw", _read(self._rails)),
             state=_state(root),
+        )
+
+    def glance(self, cores: Sequence[int]) -> Telemetry:
+        """Heat, rails, and the clocks of some cores: others may have to wake up to answer."""
+        chosen = tuple(cores)
+        if chosen not in self._clocks:
+            self._clocks[chosen] = list(_clocks(self._root, chosen))
+        return Telemetry(
+            temperatures_c=kept("temperatures_c", _read(self._heat)),
+            clocks_mhz=kept("clocks_mhz", _read(self._clocks[chosen])),
+            power_mw=kept("power_mw", _read(self._rails)),
         )
 
     def power(self) -> Telemetry:
         """Metered rails alone, which takes a fraction of a millisecond."""
-        return Telemetry(power_mw=kept("power_mw", _rails(self._root)))
+        return Telemetry(power_mw=kept("power_mw", _read(self._rails)))
 
     def throttled(self) -> tuple[str, ...]:
         """What slows the processor down now, or has since the last time this was asked."""

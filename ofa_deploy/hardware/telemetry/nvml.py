@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
+from collections.abc import Sequence
 from typing import Any
 
 from .reading import Telemetry, kept, tidy
 
-__all__ = ["NvmlSource", "throttle_reasons"]
+__all__ = ["NvmlSource", "first_of_cuda", "throttle_reasons"]
 
 # NVML's bits of nvmlDeviceGetCurrentClocksEventReasons by which a GPU runs slower than it was set
 # to. Idling (0x1), clocks that a user set (0x2, 0x100) and the voltage's limit at full boost
@@ -27,12 +29,23 @@ _REASONS = {
     0x080: "power brake",
     0x200: "board limit",
 }
+# Of those, heat and power that fails. A power cap is how a GPU runs under full load.
+_FAILING = 0x008 | 0x020 | 0x040 | 0x080
 _CLOCKS = {"gpu": "NVML_CLOCK_GRAPHICS", "sm": "NVML_CLOCK_SM", "memory": "NVML_CLOCK_MEM"}
 
 
 def throttle_reasons(bits: int) -> tuple[str, ...]:
     """The reasons in NVML's bits that make measurements useless."""
     return tuple(what for bit, what in _REASONS.items() if bits & bit)
+
+
+def first_of_cuda() -> int | str:
+    """The number or UUID of the GPU that CUDA calls 0, where it counts as the bus does.
+
+    See ``CUDA_DEVICE_ORDER=PCI_BUS_ID``; NVML knows nothing of ``CUDA_VISIBLE_DEVICES``.
+    """
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
+    return int(first) if first.isdecimal() else first or 0
 
 
 class NvmlSource:
@@ -46,8 +59,8 @@ class NvmlSource:
         self._open = True
 
     @classmethod
-    def find(cls, index: int = 0) -> NvmlSource | None:
-        """The GPU of that number; None without pynvml, a driver, or that GPU."""
+    def find(cls, index: int | str = 0) -> NvmlSource | None:
+        """The GPU of that number or UUID; None without pynvml, a driver, or that GPU."""
         try:
             pynvml: Any = importlib.import_module("pynvml")
         except ImportError:
@@ -56,8 +69,9 @@ class NvmlSource:
             pynvml.nvmlInit()
         except pynvml.NVMLError:
             return None
+        by = "UUID" if isinstance(index, str) else "Index"
         try:
-            return cls(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index))
+            return cls(pynvml, getattr(pynvml, f"nvmlDeviceGetHandleBy{by}")(index))
         except pynvml.NVMLError:
             pynvml.nvmlShutdown()
             return None
@@ -79,7 +93,7 @@ class NvmlSource:
         return Telemetry(
             temperatures_c=kept("temperatures_c", self._present(gpu=self._heat())),
             clocks_mhz=kept("clocks_mhz", self._clocks()),
-            throttled=self.throttled(),
+            throttled=throttle_reasons(self._bits() or 0),
             power_mw=kept("power_mw", self._present(gpu=self.power_mw())),
             load_percent=kept(
                 "load_percent", [("gpu", use.gpu), ("memory", use.memory)] if use else []
@@ -89,6 +103,13 @@ class NvmlSource:
                 [("used", memory.used / 2**20), ("total", memory.total / 2**20)] if memory else [],
             ),
             state=self._state(),
+        )
+
+    def glance(self, cores: Sequence[int]) -> Telemetry:
+        return Telemetry(
+            temperatures_c=kept("temperatures_c", self._present(gpu=self._heat())),
+            clocks_mhz=kept("clocks_mhz", self._clocks()),
+            power_mw=kept("power_mw", self._present(gpu=self.power_mw())),
         )
 
     @staticmethod
@@ -132,11 +153,20 @@ class NvmlSource:
         found = self._ask("nvmlDeviceGetTotalEnergyConsumption")
         return None if found is None else int(found)
 
-    def throttled(self) -> tuple[str, ...]:
-        bits = self._ask(
+    @property
+    def tells_throttling(self) -> bool:
+        """Whether this GPU says why its clocks are what they are."""
+        return self._bits() is not None
+
+    def _bits(self) -> int | None:
+        found = self._ask(
             "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"
         )
-        return throttle_reasons(bits or 0)
+        return None if found is None else int(found)
+
+    def throttled(self) -> tuple[str, ...]:
+        """Heat and failing power alone: under a power cap a GPU works as it should."""
+        return throttle_reasons((self._bits() or 0) & _FAILING)
 
     def close(self) -> None:
         """Let go of NVML; again is nothing."""

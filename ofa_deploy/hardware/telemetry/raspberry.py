@@ -7,6 +7,8 @@ what the board draws: USB devices and losses are not in it. A Pi 4 meters no cur
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ._system import FOLDERS, command_path, output_of, pattern
 from .reading import Telemetry, kept
 
@@ -64,6 +66,7 @@ class RaspberrySource:
     """A Raspberry Pi that this process runs on."""
 
     name = "vcgencmd"
+    tells_throttling = True
 
     def __init__(self, vcgencmd: str) -> None:
         self._vcgencmd = vcgencmd
@@ -96,6 +99,14 @@ class RaspberrySource:
             throttled=reasons,
             power_mw=self.power().power_mw,
             state={"throttled_since_boot": ", ".join(self._since_boot) or "never"},
+        )
+
+    def glance(self, cores: Sequence[int]) -> Telemetry:
+        """The cores' clock, which the kernel shows as it was set and not as it is; and rails."""
+        mhz = parse_clock(self._ask("measure_clock", "arm"))
+        return Telemetry(
+            clocks_mhz=kept("clocks_mhz", [] if mhz is None else [("arm", mhz)]),
+            power_mw=self.power().power_mw,
         )
 
     def power(self) -> Telemetry:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from ._system import FOLDERS
+from .identity import identify
 from .jetson import JetsonSource
 from .linux import LinuxSource
-from .nvml import NvmlSource
+from .nvml import NvmlSource, first_of_cuda
 from .raspberry import RaspberrySource
 from .reading import Telemetry
 
@@ -25,6 +26,13 @@ class Source(Protocol):
 
     def read(self) -> Telemetry:
         """Everything that it tells."""
+
+    def glance(self, cores: Sequence[int]) -> Telemetry:
+        """Heat, the clocks of those cores and of a GPU, power: what is quickly told of them."""
+
+    @property
+    def tells_throttling(self) -> bool:
+        """Whether ``throttled`` can ever find a reason."""
 
     def throttled(self) -> tuple[str, ...]:
         """Only why clocks are held down, or were since it was last asked: quickly told."""
@@ -44,14 +52,18 @@ class Sensors:
 
     @classmethod
     def find(
-        cls, root: Path = Path("/"), *, gpu: int | None = None, folders: tuple[str, ...] = FOLDERS
+        cls,
+        root: Path = Path("/"),
+        *,
+        gpu: int | str | None = None,
+        folders: tuple[str, ...] = FOLDERS,
     ) -> Sensors:
         """All that this machine has; none at all is possible, as in a virtual machine.
 
         Args:
             root: where ``sys``, ``proc`` and ``etc`` are.
-            gpu: which NVIDIA GPU, as NVML counts them; None is none. One that takes no part must
-                not be asked: it may be held down while the processor is not.
+            gpu: which NVIDIA GPU, as NVML counts them, or its UUID; None is none. One that takes no
+                part must not be asked: it may be held down while the processor is not.
             folders: where commands of the system are looked for.
         """
         found: list[Source | None] = [
@@ -62,6 +74,27 @@ class Sensors:
         ]
         return cls([source for source in found if source is not None])
 
+    @classmethod
+    def whole(cls) -> Sensors:
+        """Of all of this machine, with the GPU that would do work."""
+        return cls.find(gpu=first_of_cuda())
+
+    @classmethod
+    def at_work(
+        cls, root: Path = Path("/"), *, gpu: bool, folders: tuple[str, ...] = FOLDERS
+    ) -> Sensors:
+        """Of the part of this machine that does the work.
+
+        Args:
+            gpu: whether that is the GPU: the one NVML tells of, or a Jetson's own.
+        """
+        source = NvmlSource.find(first_of_cuda()) if gpu else None
+        if source is not None and identify(root).kind != "jetson":
+            return cls([source])
+        if source is not None:
+            source.close()
+        return cls.find(root, folders=folders)
+
     @property
     def names(self) -> tuple[str, ...]:
         """Who can be asked, such as ``("linux", "tegrastats")``."""
@@ -70,6 +103,19 @@ class Sensors:
     def read(self) -> Telemetry:
         """One reading of everything; about 0.2 s on a Jetson, milliseconds elsewhere."""
         return Telemetry.merged(source.read() for source in self._sources)
+
+    def glance(self, cores: Sequence[int] = ()) -> Telemetry:
+        """What can be read in the midst of work: temperatures, clocks and power.
+
+        Args:
+            cores: whose clocks; none are a GPU's alone.
+        """
+        return Telemetry.merged(source.glance(cores) for source in self._sources)
+
+    @property
+    def tells_throttling(self) -> bool:
+        """Whether any source can tell that clocks are held down."""
+        return any(source.tells_throttling for source in self._sources)
 
     def throttled(self) -> tuple[str, ...]:
         """Why clocks are held down, or were since this or ``read`` was last called.

@@ -54,7 +54,10 @@ class Folder:
         """Remove it, and let go of it."""
         shutil.rmtree(str(self.path), ignore_errors=True)
         os.close(self._lock)
-        with _alone() as root:  # the last one takes everything along
+        with _alone() as root:
+            for folder in [path for path in root.iterdir() if path.is_dir()]:
+                _removed(folder, "")  # a killed one's process may have left something behind
+            # The last one takes everything along.
             if [path.name for path in root.iterdir()] == [_LOCK]:
                 (root / _LOCK).unlink()
                 root.rmdir()

@@ -17,17 +17,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ofa_deploy.hardware.energy import EnergyMeter
+from ofa_deploy.hardware.energy import energy_meter
+from ofa_deploy.hardware.telemetry.sensors import Sensors
 from ofa_deploy.profiling.agent.engines import EngineError, one_line, open_model, version
-from ofa_deploy.profiling.protocol import Protocol, time_in_turns
+from ofa_deploy.profiling.agent.watch import TooHot, Watch, memory_bounded, peak_mib, pinned
+from ofa_deploy.profiling.protocol import Protocol, Throttled, time_in_turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from ofa_deploy.profiling.protocol import Call, Floats, Timings
 
-__all__ = ["kill_group", "models", "summary", "work", "worker"]
+__all__ = ["GPU_ORDER", "kill_group", "models", "on_gpu", "summary", "work", "worker"]
+
+GPU_ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # CUDA then counts GPUs as NVML does
+_ON_PROCESSOR = ("onnxruntime", "openvino")
+
+
+def on_gpu(runtime: str) -> bool:
+    """Whether an engine computes on a GPU."""
+    return runtime not in _ON_PROCESSOR
 
 
 def summary(timings: Timings) -> dict[str, dict[str, float]]:
@@ -52,34 +62,123 @@ def work(
     """Do a job.
 
     Args:
+        job: ``threads``, ``protocol``, when it was ``sent``, and what ``make`` asks for. It may
+            name the ``cores`` to pin to, and ``limits``: ``memory_mib``, ``temperature_c``; say
+            that the ``gpu`` does the work, and that ``energy`` is wanted.
         make: loads what the job names: the reference, and calls by name, each done once already.
-        say: told how many rounds are finished, and at last the result.
+        say: told how many rounds are finished, and at last the result, or how ``hot`` the device
+            is if that is too much.
+
+    Raises:
+        EngineError: if it cannot be done so here.
     """
-    if job["threads"] == 1 and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    reference, calls = make(job)
-    spent_s = time.monotonic() - job["sent"]  # the start of this process included
+    limits: dict[str, Any] = job.get("limits") or {}
+    most_mib = limits.get("memory_mib")
+    try:
+        cores = pinned(job.get("cores") or (), job["threads"])
+    except ValueError as error:
+        raise EngineError(str(error)) from None
+
+    def give_up(mib: int) -> None:
+        say({"error": _too_much(mib, most_mib)})
+        os._exit(0)
+
+    with memory_bounded(most_mib, give_up):
+        reference, calls = make(job)
+    with Sensors.at_work(gpu=bool(job.get("gpu"))) as sensors:
+        watch = Watch(sensors, cores, limits.get("temperature_c"))
+        try:
+            timings = _timed(reference, calls, job, watch, say)
+        except TooHot as hot:
+            say({"hot": hot.celsius})
+            return
+        except Throttled as throttled:
+            raise EngineError(_held_down(throttled, watch)) from None
+        found = summary(timings)
+        if job.get("energy"):
+            _weigh({"": reference, **calls}, found, sensors, job)
+    taken = peak_mib()
+    if most_mib is not None and taken > most_mib:
+        raise EngineError(_too_much(taken, most_mib))
+    say(
+        {
+            "result": found,
+            "windows": timings.windows,
+            "rejected": timings.rejected,
+            "throttled": timings.throttled,
+            "trace": watch.trace(),
+            "peak_mib": taken,
+        }
+    )
+
+
+def _timed(
+    reference: Call,
+    calls: dict[str, Call],
+    job: dict[str, Any],
+    watch: Watch,
+    say: Callable[[dict[str, Any]], None],
+) -> Timings:
     protocol = Protocol(**job["protocol"])
-    for event in time_in_turns(reference, calls, protocol, spent_s=spent_s):
-        if isinstance(event, int):
-            say({"rounds": event})
-            continue
-        found = summary(event)
-        meter = EnergyMeter.find() if job.get("energy") else None
-        if meter is not None:
-            for name, call in {"": reference, **calls}.items():  # each for a while, and no other
-                found[name]["energy_mj"] = meter.per_call(call)
-        say({"result": found, "windows": event.windows, "rejected": event.rejected})
+    # The start of this process counts, but leaves at least half: engines may be built in it.
+    spent_s = min(time.monotonic() - job["sent"], protocol.seconds / 2)
+    events = time_in_turns(
+        reference, calls, protocol, spent_s=spent_s, held=watch.held, held_ms=watch.cost_ms
+    )
+    for event in events:
+        if not isinstance(event, int):
+            watch.glance()
+            return event
+        say({"rounds": event})
+    raise AssertionError("timing has no end")
+
+
+def _weigh(
+    calls: Mapping[str, Call], found: dict[str, dict[str, float]], sensors: Sensors, job: Any
+) -> None:
+    """Add energies, each of one call repeated alone, in about as long as timing took at most."""
+    meter = energy_meter(sensors, gpu=bool(job.get("gpu")))
+    if meter is None:
+        return
+    share_s = job["protocol"]["seconds"] / 2 / len(calls)
+    seconds = max(meter.least_s, min(meter.seconds, share_s)) if share_s else meter.seconds
+    for name, call in calls.items():
+        with contextlib.suppress(OSError):  # it did not tell often enough, or no longer
+            mj = meter.per_call(call, seconds)
+            if 0 <= mj < float("inf"):  # rails may feed back
+                found[name]["energy_mj"] = mj
+
+
+def _too_much(mib: int, most_mib: Any) -> str:
+    return (
+        f"the networks of one measuring process take {mib} MiB with their engine, more than the "
+        f"{most_mib} that limits.memory_mib allows in the device's file"
+    )
+
+
+def _held_down(throttled: Throttled, watch: Watch) -> str:
+    heat = "" if watch.hottest is None else f", up to {watch.hottest:g} °C"
+    return (
+        f"the device held its clocks down in {throttled} ({', '.join(watch.reasons)}{heat}): cool "
+        "it or feed it better, or set cool_down_s and limits.temperature_c in its file"
+    )
 
 
 def models(
     job: dict[str, Any], load: Callable[..., Call] = open_model
 ) -> tuple[Call, dict[str, Call]]:
-    """What a job times: its reference, and the others by name."""
+    """What a job times: its reference, and the others by name.
+
+    Those that are timed in another way than their engine would be asked for are named on stderr.
+    """
     calls = {
         name: load(model["path"], model["shape"], job["runtime"], job["settings"])
         for name, model in job["models"].items()
     }
+    refusals = {name: getattr(call, "refusal", "") for name, call in calls.items()}
+    for name, why in refusals.items():
+        if why:
+            print(f"{name}: timed without a CUDA graph: {why}", file=sys.stderr)
     return calls.pop(job["reference"]), calls
 
 

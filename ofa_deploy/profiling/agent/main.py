@@ -34,7 +34,7 @@ from ofa_deploy.hardware.telemetry.load import LoadMeter
 from ofa_deploy.hardware.telemetry.sensors import Sensors
 from ofa_deploy.profiling.agent.engines import one_line, versions
 from ofa_deploy.profiling.agent.folder import Folder
-from ofa_deploy.profiling.agent.job import kill_group, worker
+from ofa_deploy.profiling.agent.job import GPU_ORDER, kill_group, worker
 
 if TYPE_CHECKING:
     from typing import IO, Any
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORM", "LONGEST_LINE", "main"]
 
-FORM = 1  # of what host and session say to each other
+FORM = 2  # of what host and session say to each other
 LONGEST_LINE = 2**16  # that a session says
 _LONGEST_REQUEST = 2**20
 _SILENCE_S = {True: 60.0, False: 900.0}  # by whether a job runs; then nobody is there any more
@@ -91,6 +91,8 @@ class _Session:
             self.say({"pong": True})
         elif do == "hello":
             self._hello(request["token"])
+        elif do == "state":
+            self.say({"state": _telemetry(gpu=request["gpu"]).to_dict()})
         elif do == "need":
             self._need(request["models"])
         elif do == "put":
@@ -117,24 +119,21 @@ class _Session:
     def _hello(self, token: str) -> None:
         self._folder = Folder.claim(token)
         (self._folder.path / "agent.py").write_bytes(self._source)
-        here = identify()
+        with Sensors.whole() as sensors:
+            sources, found = sensors.names, sensors.read()
         self.say(
             {
                 "hello": FORM,
-                "python": here.python,
+                **identify().to_dict(),
                 "numpy": np.__version__,
                 "runtimes": versions(),
-                "processor": here.processor,
-                "machine": here.architecture,
-                "system": here.system,
                 "vnni": has_vnni(),
-                "cores": here.cores,
-                "memory_mib": here.memory_mib,
                 "load": round(os.getloadavg()[0], 2),
                 "boot": read_text(Path("/proc/sys/kernel/random/boot_id"), 64) or "",
                 "board": _board(),
-                "power_mode": _telemetry().power_mode,
                 "others": self._folder.others,
+                "sensors": list(sources),
+                "telemetry": found.to_dict(),
             }
         )
 
@@ -219,13 +218,14 @@ class _Session:
         with contextlib.suppress(BrokenPipeError):  # one that died says why on its stderr
             child.stdin.write(json.dumps(job).encode() + b"\n")
             child.stdin.flush()
-        threading.Thread(target=self._follow, args=(child, meter), daemon=True).start()
+        gpu = bool(job.get("gpu"))
+        threading.Thread(target=self._follow, args=(child, meter, gpu), daemon=True).start()
 
     def _variables(self, threads: int) -> dict[str, str]:
         """Engines leave files of their own in the temporary folder."""
-        return {"OMP_NUM_THREADS": str(threads), "TMPDIR": str(self._path)}
+        return {"OMP_NUM_THREADS": str(threads), "TMPDIR": str(self._path), **GPU_ORDER}
 
-    def _follow(self, child: subprocess.Popen[bytes], meter: LoadMeter) -> None:
+    def _follow(self, child: subprocess.Popen[bytes], meter: LoadMeter, gpu: bool) -> None:
         """Pass on what a measuring process says, and then how it ended."""
         words: list[str] = []
         hearing = threading.Thread(target=_last_words, args=(child.stderr, words), daemon=True)
@@ -239,7 +239,7 @@ class _Session:
             self._child = None
             others = round(meter.others(), 4)  # before anything else is asked
             last = words[-1] if words else ""
-            state = _telemetry().to_dict()
+            state = _telemetry(gpu=gpu).to_dict()
             self.say({"ended": code, "last": last, "others": others, "telemetry": state})
         except OSError:  # the connection has ended
             os.kill(os.getpid(), signal.SIGTERM)
@@ -272,8 +272,8 @@ def _last_words(stream: IO[bytes] | None, words: list[str]) -> None:
             words[:] = [one_line(line.decode("utf-8", "replace"))]
 
 
-def _telemetry() -> Telemetry:
-    with Sensors.find() as sensors:
+def _telemetry(*, gpu: bool) -> Telemetry:
+    with Sensors.at_work(gpu=gpu) as sensors:
         return sensors.read()
 
 

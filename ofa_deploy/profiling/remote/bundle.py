@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import io
 import tokenize
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +48,8 @@ except Exception as error:
     refuse("numpy", error)
 if sys.platform != "linux":
     refuse("system", sys.platform)
-SOURCE = sys.stdin.buffer.read(int(sys.stdin.buffer.readline()))
+import zlib
+SOURCE = zlib.decompress(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))
 exec(compile(SOURCE, "ofa-deploy-agent", "exec"))
 """
 READY = "ofa-deploy-ready"
@@ -62,9 +64,13 @@ _STATEMENT_STARTS = {tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DE
 
 
 @functools.cache
-def opening() -> bytes:
-    """What ``STARTER`` reads first: it looks at Python, reads the agent and runs it."""
-    first, agent = _OPENING.encode(), agent_source().encode()
+def opening(source: str = "") -> bytes:
+    """What ``STARTER`` reads first: it looks at Python, reads the agent and runs it.
+
+    Args:
+        source: another agent.
+    """
+    first, agent = _OPENING.encode(), zlib.compress((source or agent_source()).encode(), 9)
     return b"%d\n%b%d\n%b" % (len(first), first, len(agent), agent)
 
 

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Protocol, TypeVar
 
@@ -14,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ofa_deploy._files import sha256_file
 from ofa_deploy.errors import DeviceError
-from ofa_deploy.hardware import Telemetry
+from ofa_deploy.hardware import Identity, Telemetry
 from ofa_deploy.profiling.agent.main import FORM
 from ofa_deploy.profiling.process import Listener, Message, printable
 from ofa_deploy.profiling.remote.bundle import READY, STARTER, opening
@@ -48,32 +49,45 @@ class Hello(BaseModel):
     """What an agent says of its device.
 
     Attributes:
+        kind, architecture, processor, cores, memory_mib, system, python: as ``Identity`` has them.
         runtimes: versions of the engines that are installed, by the name of their module.
-        processor: as tables record it.
         load: processes that wanted to run lately, on average.
         boot: changes when the device starts anew.
         board: tells devices apart that are alike.
-        power_mode: as ``Telemetry`` has it.
         others: agents of other sessions that are at work there.
+        sensors: who told the telemetry.
+        telemetry: of the whole machine, its GPU included.
     """
 
     model_config = _STRICT
 
-    hello: Literal[1]
+    hello: Literal[2]
+    kind: Annotated[_SHORT, Field(min_length=1)]
+    architecture: _SHORT
+    processor: Annotated[_SHORT, Field(min_length=1)]
+    cores: int = Field(ge=1, le=2**16)
+    memory_mib: int = Field(ge=0, le=2**31)
+    system: _SHORT
     python: _SHORT
     numpy: _SHORT
     runtimes: dict[_SHORT, _SHORT] = Field(max_length=16)
-    processor: Annotated[_SHORT, Field(min_length=1)]
-    machine: _SHORT
-    system: _SHORT
     vnni: bool
-    cores: int = Field(ge=1, le=2**16)
-    memory_mib: int = Field(ge=0)
     load: float = Field(ge=0)
     boot: _SHORT
     board: _SHORT
-    power_mode: _SHORT
     others: int = Field(ge=0)
+    sensors: list[_SHORT] = Field(max_length=16)
+    telemetry: Annotated[Telemetry, BeforeValidator(Telemetry.from_dict)]
+
+    @property
+    def identity(self) -> Identity:
+        """The machine."""
+        return Identity(**{item.name: getattr(self, item.name) for item in fields(Identity)})
+
+    @property
+    def power_mode(self) -> str:
+        """As ``Telemetry`` has it."""
+        return self.telemetry.power_mode
 
 
 class _Refused(BaseModel):
@@ -98,6 +112,14 @@ class _Answer(BaseModel):
 
 def _telemetry(value: object) -> Telemetry | None:
     return None if value is None else Telemetry.from_dict(value)
+
+
+class _State(BaseModel):
+    """What an agent says of its device now."""
+
+    model_config = _STRICT
+
+    state: Annotated[Telemetry, BeforeValidator(Telemetry.from_dict)]
 
 
 class _Line(Message):
@@ -153,6 +175,11 @@ class Session:
             self._pipe.kill()
         else:
             self._pipe.close()
+
+    def telemetry(self, *, gpu: bool) -> Telemetry:
+        """What the device says of itself now; of its GPU if that does the work."""
+        self._tell({"do": "state", "gpu": gpu})
+        return self._checked(_State, self._heard(), "its state").state
 
     def time(
         self,

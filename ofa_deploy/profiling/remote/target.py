@@ -6,20 +6,23 @@ what a process finds is never put together from two, let alone from before and a
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import DeviceError
-from ofa_deploy.hardware import Device
-from ofa_deploy.profiling.agent.engines import PROVIDERS
+from ofa_deploy.hardware import Device, Identity, Telemetry
+from ofa_deploy.profiling.agent.engines import engine_of
+from ofa_deploy.profiling.process import Furthest
 from ofa_deploy.profiling.remote.pipe import Dropped
 from ofa_deploy.profiling.remote.session import Hello, Session, Transport
 from ofa_deploy.profiling.remote.ssh import Ssh
 
 __all__ = ["RemoteTarget", "open_target"]
+
+Answer = TypeVar("Answer")
 
 _DELAYS_S = (
     0.5,
@@ -33,6 +36,8 @@ _DELAYS_S = (
     30.0,
     30.0,
 )  # a reboot takes a minute or two
+# What a device may say otherwise of itself when it is reached again.
+_PASSING = {"load", "boot", "memory_mib", "sensors", "telemetry"}
 _ARM = ("aarch64", "arm64", "armv7l", "armv8l")
 
 
@@ -69,7 +74,6 @@ class RemoteTarget:
         self._transport, self._delays_s, self._sleep = transport, tuple(delays_s), sleep
         self._silence_s, self._progress = silence_s, progress
         self._token = secrets.token_hex(8)
-        self._shares: list[float] = []
         self.reconnects = self.reboots = 0
         try:
             self._session: Session | None = self._open()
@@ -98,14 +102,29 @@ class RemoteTarget:
     @property
     def processor(self) -> str:
         """For which of ``PROCESSORS`` INT8 files must be."""
-        if self.hello.machine in _ARM:
+        if self.hello.architecture in _ARM:
             return "arm"
         return "x86-vnni" if self.hello.vnni else "x86"
 
     @property
-    def other_load(self) -> float:
-        """Share of the device that other programs used while processes measured, 0 to 1."""
-        return sum(self._shares) / len(self._shares) if self._shares else 0.0
+    def machine(self) -> Identity:
+        """What the device is."""
+        return self.hello.identity
+
+    @property
+    def engines(self) -> Collection[str]:
+        """Engines that are installed there."""
+        return self.hello.runtimes
+
+    @property
+    def load(self) -> float:
+        """Processes that wanted to run there when it was reached, on average."""
+        return self.hello.load
+
+    @property
+    def told(self) -> Telemetry:
+        """What it said of itself when it was reached, its GPU included."""
+        return self.hello.telemetry
 
     def version(self, runtime: str) -> str:
         """The version of an engine there.
@@ -113,7 +132,7 @@ class RemoteTarget:
         Raises:
             DeviceError: if it is not installed.
         """
-        module = "onnxruntime" if runtime in PROVIDERS else runtime
+        module = engine_of(runtime)
         if module not in self.hello.runtimes:
             has = ", ".join(self.hello.runtimes) or "none"
             raise DeviceError(
@@ -124,9 +143,16 @@ class RemoteTarget:
 
     def identity(self) -> dict[str, Any]:
         """What tells its measurements from those of other devices, and of others like it."""
-        return self.hello.model_dump(
-            include={"processor", "machine", "cores", "board", "power_mode"}
-        )
+        known = self.hello.model_dump(include={"processor", "architecture", "cores", "board"})
+        return {**known, "power_mode": self.hello.power_mode}
+
+    def telemetry(self, *, gpu: bool) -> Telemetry:
+        """What the device says of itself now; of its GPU if that does the work.
+
+        Raises:
+            DeviceError: as ``run``.
+        """
+        return self._reaching(lambda session: session.telemetry(gpu=gpu))
 
     def run(
         self, job: Mapping[str, Any], names: Iterable[str], *, finished: Callable[[int], None]
@@ -134,22 +160,29 @@ class RemoteTarget:
         """As ``run_worker``, on the device; as often as it takes.
 
         Returns:
-            The same, and ``boot``: what the device was started as.
+            The same; ``others``, the share of the device that other programs used meanwhile;
+            ``telemetry``, what it said at the end; and ``boot``: what it was started as.
 
         Raises:
+            Overheated: if the device was above its limit.
             DeviceError: if the process failed, the answer makes no sense, another device answers,
                 or this one is not reached any more.
         """
         names = tuple(names)
         version = self.version(job["runtime"])
-        furthest = _Furthest(finished)
+        furthest = Furthest(finished)
+        answer = self._reaching(
+            lambda session: session.time(job, names, furthest.begin(), version=version)
+        )
+        return {**answer, "boot": self.hello.boot}
+
+    def _reaching(self, ask: Callable[[Session], Answer]) -> Answer:
+        """What a session answers, reopened as often as it takes."""
         for delay_s in (*self._delays_s, None):
             try:
                 if self._session is None:
                     self._session = self._reopened()
-                answer = self._session.time(job, names, furthest.begin(), version=version)
-                self._shares.append(answer.pop("others"))
-                return {**answer, "boot": self.hello.boot}
+                return ask(self._session)
             except Dropped as dropped:
                 why = self._dropped(dropped)
             if delay_s is not None:
@@ -195,14 +228,14 @@ class RemoteTarget:
         """
         session = self._open()
         before, now = self.hello, session.hello
-        same = {"load": before.load, "boot": before.boot, "memory_mib": before.memory_mib}
-        if now.model_copy(update=same) != before:
+        lasting = [*(name for name in Hello.model_fields if name not in _PASSING), "power_mode"]
+        different = [
+            f"{name} ({getattr(before, name)}, {getattr(now, name)})"
+            for name in lasting
+            if getattr(before, name) != getattr(now, name)
+        ]
+        if different:
             session.kill()
-            different = [
-                f"{field} ({was}, {getattr(now, field)})"
-                for field, was in before
-                if field not in same and was != getattr(now, field)
-            ]
             raise DeviceError(
                 f"{self.name} is another device than before, or was changed (before, now): "
                 f"{', '.join(different)}; run again to measure it as it is"
@@ -215,26 +248,6 @@ class RemoteTarget:
             )
         self.hello = now
         return session
-
-
-class _Furthest:
-    """Rounds of a process that may begin again: none is told twice."""
-
-    def __init__(self, finished: Callable[[int], None]) -> None:
-        self._finished, self._told = finished, 0
-
-    def begin(self) -> Callable[[int], None]:
-        """To be told of the rounds of one try."""
-        at = 0
-
-        def more(rounds: int) -> None:
-            nonlocal at
-            at += rounds
-            if at > self._told:
-                self._finished(at - self._told)
-                self._told = at
-
-        return more
 
 
 def open_target(

@@ -197,3 +197,38 @@ def test_a_huge_machine_stays_bounded(tmp_path: Path) -> None:
     found = LinuxSource(tmp_path).read()
     assert len(found.clocks_mhz) == 96
     assert Telemetry.from_dict(found.to_dict()) == found
+
+
+def test_a_glance_reads_the_clocks_that_count(tmp_path: Path) -> None:
+    """Of each core asked for, that of its group; and a GPU's, heat and rails."""
+    source = LinuxSource.find(jetson(tmp_path))
+    assert source is not None
+    assert source.glance(()).clocks_mhz == {"gpu": 624.75}
+    for core, group in ((0, "cpu0"), (3, "cpu0"), (4, "cpu4"), (5, "cpu4")):
+        assert source.glance((core,)).clocks_mhz == {group: 1510.4, "gpu": 624.75}
+    found = source.glance((0, 5))
+    assert found.clocks_mhz.keys() == {"cpu0", "cpu4", "gpu"}
+    assert found.temperatures_c == {"cpu-thermal": 48.062}
+    assert found.total_power_mw == pytest.approx(4496.832)
+    assert found.state == {} and found.throttled == ()
+
+
+def test_a_glance_sees_what_changes(tmp_path: Path) -> None:
+    source = LinuxSource.find(laptop(tmp_path))
+    assert source is not None
+    assert source.glance((1,)).temperature_c == 62
+    write(tmp_path / HWMON / "hwmon3", temp1_input=71000)
+    write(tmp_path / CPU / "cpufreq/policy1", scaling_cur_freq=800_000)
+    found = source.glance((1,))
+    assert (found.temperature_c, found.clocks_mhz) == (71, {"cpu1": 800})
+    (tmp_path / HWMON / "hwmon3/temp1_input").unlink()
+    assert source.glance((1,)).temperature_c == 61
+
+
+def test_who_can_tell_throttling(tmp_path: Path) -> None:
+    for number, made in enumerate((laptop, jetson)):
+        source = LinuxSource.find(made(tmp_path / str(number)))
+        assert source is not None and source.tells_throttling
+    write(tmp_path / "2" / THERMAL / "thermal_zone0", type="x86_pkg_temp", temp=61000)
+    source = LinuxSource.find(tmp_path / "2")
+    assert source is not None and not source.tells_throttling

@@ -17,7 +17,7 @@ import pytest
 
 from ofa_deploy.hardware import Sensors, Telemetry, energy_meter
 from ofa_deploy.hardware.telemetry import nvml as module
-from ofa_deploy.hardware.telemetry.nvml import NvmlSource, throttle_reasons
+from ofa_deploy.hardware.telemetry.nvml import NvmlSource, first_of_cuda, throttle_reasons
 
 FOLDER = Path(module.__file__).parents[1]
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -239,3 +239,52 @@ def test_energy_from_power_where_there_is_no_counter(
         mj = meter.per_call(call, seconds=0.1)
         took_s = time.monotonic() - start
     assert 0.1 * 50_000 * 0.99 <= mj * calls[0] <= took_s * 50_000
+
+
+def test_only_heat_and_failing_power_hold_clocks_down(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under its power cap a GPU does what it was sold for."""
+
+    def reasons(self: Library, handle: Any, bits: Any) -> int:
+        bits._obj.value = 0x4 | 0x20 | 0x80 | 0x200
+        return 0
+
+    with Sensors.find(Path("/none"), gpu=0, folders=()) as sensors:
+        assert not sensors.tells_throttling
+        monkeypatch.setattr(
+            Library, "nvmlDeviceGetCurrentClocksEventReasons", reasons, raising=False
+        )
+        assert sensors.tells_throttling
+        assert sensors.throttled() == ("thermal slowdown by software", "power brake")
+        assert "power cap" in sensors.read().throttled
+        assert sensors.glance().power_mw == {"gpu": 50_000}
+
+
+def test_who_does_the_work_is_asked(library: Library, tmp_path: Path) -> None:
+    """A PC's GPU alone; on a Jetson the board, whose kernel tells of its GPU."""
+    zone = tmp_path / "sys/class/thermal/thermal_zone0"
+    zone.mkdir(parents=True)
+    (zone / "type").write_text("x86_pkg_temp")
+    (zone / "temp").write_text("95000")
+    for gpu, names in ((True, ("nvml",)), (False, ("linux",))):
+        with Sensors.at_work(tmp_path, gpu=gpu, folders=()) as sensors:
+            assert sensors.names == names
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/nv_tegra_release").touch()
+    with Sensors.at_work(tmp_path, gpu=True, folders=()) as sensors:
+        assert sensors.names == ("linux",)
+        assert library.open == 0
+
+
+@pytest.mark.parametrize(
+    ("visible", "first"),
+    [(None, 0), ("", 0), ("2,0", 2), (" 1", 1), ("GPU-8a7c,1", "GPU-8a7c")],
+)
+def test_the_gpu_that_cuda_uses_is_asked(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, first: int | str
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert first_of_cuda() == first

@@ -200,3 +200,12 @@ def test_reasons_are_told_once(tmp_path: Path) -> None:
 def test_no_pi(tmp_path: Path) -> None:
     assert RaspberrySource.find((str(tmp_path),)) is None
     assert RaspberrySource.find(pi(tmp_path, "VCHI failed")) is None
+
+
+def test_a_glance_at_a_pi(tmp_path: Path) -> None:
+    """The clock that it has: the kernel shows the one that was asked for."""
+    source = RaspberrySource.find(pi(tmp_path, "0x0"))
+    assert source is not None and source.tells_throttling
+    found = source.glance((3,))
+    assert found.clocks_mhz == {"arm": 2400.034}
+    assert found.power_mw == parse_pmic(PMIC)

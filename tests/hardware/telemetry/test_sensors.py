@@ -114,3 +114,14 @@ def test_this_machine_can_be_asked() -> None:
     with Sensors.find(gpu=0) as sensors:
         found = sensors.read()
     assert Telemetry.from_dict(found.to_dict()) == found
+
+
+def test_a_glance_runs_no_slow_command(
+    root: Path, folders: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Sensors.at_work(root, gpu=True, folders=folders) as sensors:
+        assert sensors.names == ("linux", "tegrastats")
+        assert sensors.tells_throttling
+        monkeypatch.setattr(jetson_module, "output_of", lambda *_, **__: pytest.fail("asked"))
+        (root / "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq").write_text("729600")
+        assert sensors.glance((5,)).clocks_mhz == {"cpu0": 729.6}

@@ -1,22 +1,71 @@
-"""``ofa-deploy compare``: Pareto fronts on common axes."""
+"""``ofa-deploy compare``: Pareto fronts of devices, methods, precisions, budgets or runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ofa_deploy.cli._fronts import read_fronts, read_tables
 from ofa_deploy.cli._options import QuietOption
-from ofa_deploy.cli._output import guarded, quoted, show_table, wrote
+from ofa_deploy.cli._output import guarded, quoted, say, show_table, wrote
+
+if TYPE_CHECKING:
+    from ofa_deploy.report import Report, Series
 
 __all__ = ["compare"]
 
 
 @guarded
 def compare(
-    fronts: Annotated[list[Path], typer.Argument(help="NAME.front.json files.")],
+    fronts: Annotated[
+        list[Path] | None, typer.Argument(help="NAME.front.json files.", metavar="FRONT")
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(help="Show this device only, by its id; may be repeated. Default: all."),
+    ] = None,
+    before: Annotated[
+        Path | None, typer.Option(help="A front of an earlier run, to tell what changed since.")
+    ] = None,
+    after: Annotated[Path | None, typer.Option(help="With --before: the later run.")] = None,
+    points: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="CSV file of external points: name, latency_ms, accuracy and, where several "
+            "devices are shown, device; may be repeated."
+        ),
+    ] = None,
+    table: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Latency table, for the time of each block; may be repeated. Default: the "
+            "run's own, and those at hand of the same space and conditions."
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="Point that hypervolumes reach to: MS,PERCENT, such as 30,70. Default: the worst "
+            "latency and top-1 of each device's fronts."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="HTML page to write.")] = None,
     png: Annotated[Path | None, typer.Option(help="Picture to write.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="The figures behind the picture.")] = None,
+    svg: Annotated[Path | None, typer.Option(help="The picture as SVG.")] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            help="The networks' figures as NAME.csv; any other name is a folder for all tables."
+        ),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Every figure as JSON.")] = None,
+    relative: Annotated[
+        bool,
+        typer.Option(
+            help="Draw all devices on one axis, latencies relative to each device's fastest "
+            "network (the page has both)."
+        ),
+    ] = False,
     label: Annotated[
         list[str] | None, typer.Option(help="Name of each front, in order; default: the file's.")
     ] = None,
@@ -24,55 +73,102 @@ def compare(
 ) -> None:
     """Compare Pareto fronts in figures, a picture and a page.
 
-    Hypervolume, coverage, gain at equal latency. Fronts measured on different devices or under
-    other conditions are refused: their latencies cannot be compared.
+    Fronts of one device stand on common axes: hypervolume, dominance and coverage, gains at equal
+    latency and at equal accuracy with intervals, measured against predicted. Each device has a
+    panel of its own; nothing is compared across devices. Two fronts that hold the same networks,
+    or --before and --after, are told apart network by network, with the conditions that differ.
     """
-    from ofa_deploy._files import write_text
-    from ofa_deploy.errors import InputError, MismatchError
-    from ofa_deploy.report import (
-        Series,
-        csv_text,
-        front_rows,
-        rich_table,
-        write_html,
-        write_png,
+    from ofa_deploy.errors import InputError, UnknownNameError
+    from ofa_deploy.report import Report, changes, read_external
+
+    if (before is None) != (after is None):
+        raise InputError("expected --before and --after together, found one of them")
+    paths = [*(fronts or []), *filter(None, (before, after))]
+    if not paths:
+        expected = "expected at least one, or --before and --after"
+        raise typer.BadParameter(expected, param_hint="FRONT")
+    files = read_fronts(paths, label, read_tables(table or []))
+    series = [each for read in files for each in read]
+    if device:
+        known = dict.fromkeys(each.device for each in series)
+        for name in device:
+            if name not in known:
+                raise UnknownNameError("device of these fronts", name, known)
+        series = [each for each in series if each.device in device]
+    shown = [each.series for each in series]
+    told = None
+    if before and after:
+        pairs = [(a, b) for a in files[-2] for b in files[-1] if a.device == b.device]
+        if not pairs:
+            raise InputError("--before and --after: expected fronts of one device, found two")
+        told = [changes(a.series, b.series) for a, b in pairs]
+    report = Report(
+        shown,
+        "Pareto fronts",
+        _facts(shown),
+        ["ofa-deploy compare " + " ".join(map(quoted, paths))],
+        _reference(reference),
+        [point for path in points or [] for point in read_external(path)],
+        told,
     )
-    from ofa_deploy.report import compare as compare_series
-    from ofa_deploy.search import FrontFile
-
-    files = [FrontFile.load(path) for path in fronts]
-    if label and len(label) != len(files):
-        raise InputError(f"expected {len(files)} labels, found {len(label)}")
-    first = next((file.conditions for file in files if file.conditions), None)
-    for path, file in zip(fronts, files, strict=True):
-        if first and file.conditions and (different := first.differences(file.conditions)):
-            raise MismatchError(f"{path}: measured under other conditions: {', '.join(different)}")
-    names = label or _labels(fronts, [file.kind for file in files])
-    series = [Series(n, f.pareto, f.kind) for n, f in zip(names, files, strict=True)]
-    budgets = sorted({budget for file in files for budget in file.budgets})
-    rows = front_rows(series)
-    show_table(rich_table(rows))
-    if len({each.label for each in series}) > 1:
-        for table in compare_series(series, budgets=budgets).tables():
-            show_table(rich_table(table))
-    title = "Pareto fronts"
-    facts = {} if first is None else {k: str(v) for k, v in first.model_dump().items() if v}
-    command = "ofa-deploy compare " + " ".join(map(quoted, fronts))
-    for written in (
-        write_html(out, series, title=title, budgets=budgets, facts=facts, commands=[command])
-        if out
-        else None,
-        write_png(png, series, title=title, budgets=budgets) if png else None,
-        write_text(csv, csv_text(rows)) if csv else None,
-    ):
-        if written:
-            wrote(written, quiet=quiet)
+    _show(report, quiet=quiet)
+    _write(report, out=out, png=png, svg=svg, csv=csv, json=json, relative=relative, quiet=quiet)
 
 
-def _labels(paths: list[Path], kinds: list[str]) -> list[str]:
-    """File stems; NAME and NAME-measured are two views of one front and share its name."""
-    stems = [path.name.removesuffix(".front.json") for path in paths]
-    return [
-        stem.removesuffix("-measured") if kind == "measured" else stem
-        for stem, kind in zip(stems, kinds, strict=True)
+def _facts(series: "list[Series]") -> dict[str, str]:
+    """The conditions that all of the fronts share."""
+    stated = [s.context.conditions.model_dump() for s in series if s.context.conditions]
+    if len(stated) < len(series):
+        return {}
+    first = stated[0]
+    return {k: str(v) for k, v in first.items() if v and all(each[k] == v for each in stated)}
+
+
+def _reference(text: str | None) -> dict[str, float] | None:
+    from ofa_deploy.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        latency, top1 = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"--reference {text!r}: expected MS,PERCENT, two numbers such as 30,70"
+        ) from None
+    return {"latency": latency, "top1": top1}
+
+
+def _show(report: "Report", *, quiet: bool) -> None:
+    from ofa_deploy.report import rich_table
+
+    show_table(rich_table(report.rows))
+    for panel in report.panels:
+        for name, values in panel.differences.items():
+            where = f" on {panel.name}" if panel.name else ""
+            say(f"{name} differs{where}: {', '.join(values)}", quiet=quiet)
+    for table in report.tables().values():
+        show_table(rich_table(table))
+
+
+def _write(
+    report: "Report",
+    *,
+    out: Path | None,
+    png: Path | None,
+    svg: Path | None,
+    csv: Path | None,
+    json: Path | None,
+    relative: bool,
+    quiet: bool,
+) -> None:
+    from ofa_deploy.report import write_html, write_png, write_svg
+
+    written = [
+        write_html(out, report) if out else None,
+        write_png(png, report, relative=relative, everything=True) if png else None,
+        write_svg(svg, report, relative=relative, everything=True) if svg else None,
+        *(report.write_csv(csv) if csv else []),
+        report.write_json(json) if json else None,
     ]
+    for path in filter(None, written):
+        wrote(path, quiet=quiet)

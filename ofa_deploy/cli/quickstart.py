@@ -226,7 +226,15 @@ class _Quickstart:
         budgets: list[float],
     ) -> None:
         from ofa_deploy.pareto import ParetoFront
-        from ofa_deploy.report import Series, front_rows, rich_table, write_html, write_png
+        from ofa_deploy.report import (
+            Context,
+            Report,
+            Series,
+            front_rows,
+            rich_table,
+            write_html,
+            write_png,
+        )
         from ofa_deploy.search import FrontFile, search
 
         space = evaluator.record.search_space
@@ -247,10 +255,19 @@ class _Quickstart:
         reported = [_on_test(candidate) for candidate in best]
         rows = front_rows([Series("test set", ParetoFront(tuple(reported)), "measured")])
         show_table(rich_table(rows, title="One subnet a budget; top-1 on the test set"))
+        kept = zip(reported, self.names(), strict=True)
+        context = Context(
+            table.conditions,
+            space=space,
+            table=table,
+            run=str(self.run),
+            subnets={each.arch: str(self.subnet(name)) for each, name in kept},
+            budgets=tuple(budgets),
+        )
         series = [
-            Series("whole space", whole, "predicted"),
-            Series("candidates, validation set", proven, "measured"),
-            Series("chosen, test set", ParetoFront(tuple(reported)), "measured"),
+            Series("whole space", whole, "predicted", context=context),
+            Series("candidates, validation set", proven, "measured", context=context),
+            Series("chosen, test set", ParetoFront(tuple(reported)), "measured", context=context),
         ]
         title = f"{space.name} on {table.conditions.processor}"
         facts = {
@@ -260,19 +277,9 @@ class _Quickstart:
             "supernet SHA-256": str(evaluator.record.weights_sha256),
         }
         commands = [f"ofa-deploy show {quoted(self.subnet(name))}" for name in self.names()]
-        wrote(
-            write_png(self.run / "report.png", series, title=title, budgets=budgets),
-            quiet=self.quiet,
-        )
-        page = write_html(
-            self.run / "report.html",
-            series,
-            title=title,
-            budgets=budgets,
-            facts=facts,
-            commands=commands,
-        )
-        wrote(page, quiet=self.quiet)
+        report = Report(series, title, facts, commands, before_after=())
+        wrote(write_png(self.run / "report.png", report), quiet=self.quiet)
+        wrote(write_html(self.run / "report.html", report), quiet=self.quiet)
 
 
 def _on_test(candidate: "Candidate") -> "Candidate":

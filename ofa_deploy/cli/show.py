@@ -1,17 +1,23 @@
-"""``ofa-deploy show``: what a subnet is made of."""
+"""``ofa-deploy show``: what a subnet is made of, on the terminal and as a drawing."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_deploy.cli._options import FormatOption
-from ofa_deploy.cli._output import OutputFormat, emit, guarded, say
+from ofa_deploy.cli._options import FormatOption, QuietOption
+from ofa_deploy.cli._output import OutputFormat, emit, guarded, say, show_table, wrote
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ofa_deploy.report import BlockShare
     from ofa_deploy.supernet import SubnetFile
 
 __all__ = ["show"]
+
+_BAR = 16  # characters of the largest share
+_EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 @guarded
@@ -23,30 +29,84 @@ def show(
         ),
     ],
     table: Annotated[
-        Path | None, typer.Option(help="Latency table, to add each block's share.")
+        Path | None,
+        typer.Option(help="Latency table, for each block's time; without one, shares are of MACs."),
     ] = None,
+    svg: Annotated[Path | None, typer.Option(help="Drawing of the network to write.")] = None,
     output: FormatOption = OutputFormat.table,
+    quiet: QuietOption = False,
 ) -> None:
     """Show a subnet block by block, and where the time goes; of an ensemble one member."""
+    from ofa_deploy._files import write_text
     from ofa_deploy.hardware import find_table
+    from ofa_deploy.report import network_svg, shares
 
     record, members = _read(subnet)
     space, network = record.search_space, record.network
-    named = space.lower_named(network.arch)
-    rows: list[dict[str, object]] = [
-        {"place": place, "block": block.key, "macs": block.macs, "params": block.params}
-        for place, block in named
-    ]
-    if table is not None:
-        profiled = find_table(str(table))
-        profiled.check_for(space)
-        times = [profiled.value(block) for _, block in named]
-        for row, ms in zip(rows, times, strict=True):
-            row |= {"ms": ms, "share": f"{ms / sum(times):.0%}"}
+    profiled = find_table(str(table)) if table is not None else None
+    blocks = shares(space, network.arch, profiled)
     each = f"{members} members, each " if members > 1 else ""
-    emit(rows, output, title=f"{subnet.name}: {each}{network.arch}")
+    title = f"{subnet.name}: {each}{network.arch}"
+    if output is OutputFormat.table:
+        _draw(blocks, title)
+    else:
+        emit([_row(block) for block in blocks], output)
     known = {**{f"{k} (predicted)": v for k, v in network.predicted.items()}, **network.measured}
-    say(", ".join(f"{name} {value:.5g}" for name, value in known.items()))
+    say(", ".join(f"{name} {value:.5g}" for name, value in known.items()), quiet=quiet)
+    if svg is not None:
+        wrote(write_text(svg, network_svg(space, blocks, title=title)), quiet=quiet)
+
+
+def _row(each: "BlockShare") -> dict[str, Any]:
+    block = each.block
+    row: dict[str, Any] = {
+        "place": each.place,
+        "block": block.key,
+        "macs": block.macs,
+        "params": block.params,
+    }
+    return row if each.ms is None else row | {"ms": each.ms, "share": f"{each.share:.0%}"}
+
+
+def _draw(blocks: "Sequence[BlockShare]", title: str) -> None:
+    """A table by stage, with a bar for each block's share."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from ofa_deploy.report.network import expand_of, kernel_of, stage_of
+    from ofa_deploy.report.units import count, milliseconds
+
+    timed = blocks[0].ms is not None
+    made = Table(title=Text(title, "bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    share = "Share of latency" if timed else "Share of MACs"
+    for header in ("Stage", "Kind", "Kernel", "Expand"):
+        made.add_column(header, no_wrap=True)
+    for header in ("Channels", "MACs", *(["ms"] if timed else [])):
+        made.add_column(header, justify="right", no_wrap=True)
+    made.add_column(share, no_wrap=True)
+    greatest = max(each.share for each in blocks)
+    for index, each in enumerate(blocks):
+        block, stage = each.block, stage_of(each.place)
+        again = index > 0 and stage == stage_of(blocks[index - 1].place)
+        mid = f"-{block.mid_channels}" if block.mid_channels else ""
+        made.add_row(
+            "" if again else stage,
+            f"{block.kind} SE" if block.se else block.kind,
+            kernel_of(block),
+            expand_of(block),
+            f"{block.in_channels}{mid}-{block.out_channels}",
+            count(block.macs),
+            *([milliseconds(each.ms)] if timed else []),
+            f"{100 * each.share:4.1f} % {_bar(each.share / greatest)}",
+        )
+    show_table(made)
+
+
+def _bar(share: float) -> str:
+    """A bar of eighths of a character; at least one, so that no block seems to be missing."""
+    eighths = max(1, round(share * _BAR * 8))
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
 def _read(path: Path) -> "tuple[SubnetFile, int]":

@@ -1,10 +1,28 @@
-"""Reports: Pareto fronts as points, tables, pictures, a page, and compared with each other."""
+"""Reports: Pareto fronts as points, tables, pictures, a page, and compared with each other.
 
-from ofa_deploy.report.compare import Comparison, FrontFigures, Offer, compare
+::
+
+    series.py, panels.py       fronts as points, and which of them stand on common axes
+    external.py                points from elsewhere
+    compare.py, resample.py    volume, dominance, gains, and how sure they are
+    agreement.py               measured against predicted
+    changes.py                 two runs of the same thing
+    table.py, units.py         numbers as people read them
+    content.py                 all of that for one report
+    style.py, picture.py       PNG and SVG; curves.py is of training
+    network.py                 a network as a drawing
+    store.py, payload.py       what the page is given; html.py writes it, assets/ is its script
+"""
+
+from ofa_deploy.report.changes import Changes, changes
+from ofa_deploy.report.compare import Comparison, FrontFigures, Gain, Offer, compare
+from ofa_deploy.report.content import Report
 from ofa_deploy.report.curves import write_curves
+from ofa_deploy.report.external import ExternalPoint, read_external
 from ofa_deploy.report.html import write_html
-from ofa_deploy.report.png import write_png
-from ofa_deploy.report.series import Point, Series
+from ofa_deploy.report.network import BlockShare, network_svg, shares
+from ofa_deploy.report.picture import write_png, write_svg
+from ofa_deploy.report.series import Context, Point, Series
 from ofa_deploy.report.table import (
     Row,
     TextTable,
@@ -15,19 +33,30 @@ from ofa_deploy.report.table import (
 )
 
 __all__ = [
+    "BlockShare",
+    "Changes",
     "Comparison",
+    "Context",
+    "ExternalPoint",
     "FrontFigures",
+    "Gain",
     "Offer",
     "Point",
+    "Report",
     "Row",
     "Series",
     "TextTable",
+    "changes",
     "compare",
     "csv_text",
     "front_rows",
     "front_table",
+    "network_svg",
+    "read_external",
     "rich_table",
+    "shares",
     "write_curves",
     "write_html",
     "write_png",
+    "write_svg",
 ]

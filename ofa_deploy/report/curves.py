@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ofa_deploy._files import write_with
 from ofa_deploy.errors import InputError
-from ofa_deploy.report.png import DPI, GREY
+from ofa_deploy.report.picture import DPI, GREY
 from ofa_deploy.report.style import COLOURS
 
 if TYPE_CHECKING:

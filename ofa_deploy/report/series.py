@@ -1,17 +1,34 @@
 """``Series``: one front as it is drawn and compared, and its candidates as points of the plane."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import isfinite
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ofa_deploy.errors import InputError, UnknownNameError
 from ofa_deploy.pareto import Candidate, ParetoFront
+from ofa_deploy.space import Arch, SearchSpace
 
-__all__ = ["LATENCY", "TOP1", "Kind", "Point", "Series", "check", "known", "staircase", "top1_at"]
+if TYPE_CHECKING:
+    from ofa_deploy.hardware import Conditions, LatencyTable
+
+__all__ = [
+    "LATENCY",
+    "TOP1",
+    "Context",
+    "Kind",
+    "Point",
+    "Series",
+    "check",
+    "check_budgets",
+    "known",
+    "one_a_label",
+    "staircase",
+]
 
 LATENCY = "latency"
 TOP1 = "top1"
+_SPREAD = ".spread"
 
 Kind = Literal["predicted", "measured"]
 
@@ -37,6 +54,41 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Context:
+    """Where a front comes from, as far as it is known.
+
+    Attributes:
+        conditions: what its latencies were measured, or predicted, for.
+        device: the device's id, where no conditions are known.
+        space: the space of its archs, so that they can be drawn.
+        table: latencies of the space's blocks under these conditions.
+        run: the run folder that its networks are exported from, as a path.
+        subnets: files of subnets that were kept, as paths.
+        target: what its networks are exported to, where that is not ONNX in float32.
+        budgets: latencies in ms that were asked for, drawn as dashed lines.
+    """
+
+    conditions: "Conditions | None" = None
+    device: str = ""
+    space: SearchSpace | None = None
+    table: "LatencyTable | None" = None
+    run: str = ""
+    subnets: Mapping[Arch, str] = field(default_factory=dict)
+    target: str = ""
+    budgets: tuple[float, ...] = ()
+
+    @property
+    def panel(self) -> str:
+        """The device, in what decides whether latencies can stand on one axis; empty if unknown."""
+        conditions = self.conditions
+        if conditions is None:
+            return self.device
+        batch = f"batch {conditions.batch}" if conditions.batch > 1 else ""
+        parts = (conditions.device, conditions.processor, conditions.power_mode, batch)
+        return " · ".join(filter(None, parts))
+
+
+@dataclass(frozen=True)
 class Series:
     """A front under the name by which a reader knows it.
 
@@ -47,6 +99,8 @@ class Series:
         label: what the front is of, such as a device or a method.
         kind: which values to show. ``"predicted"`` shows predictions even where measurements
             exist; ``"measured"`` shows measurements, and a prediction where there is none.
+        latency: the metric of the time axis, ``latency`` or ``latency[device]``.
+        context: where it comes from.
 
     Raises:
         InputError: if the front is empty.
@@ -56,6 +110,8 @@ class Series:
     label: str
     front: ParetoFront
     kind: Kind
+    latency: str = LATENCY
+    context: Context = Context()
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -68,24 +124,26 @@ class Series:
 
     @property
     def name(self) -> str:
-        """The label with the kind, which tells the series of a report apart."""
+        """The label with the kind, which tells the series of a panel apart."""
         return f"{self.label} ({self.kind})"
 
-    def points(self, latency: str = LATENCY) -> tuple[Point, ...]:
-        """The candidates as points, by rising latency; of equal latency the most accurate first.
+    @property
+    def panel(self) -> str:
+        """The device whose latencies these are; see ``Context.panel``."""
+        return self.context.panel
 
-        Args:
-            latency: the metric of the x axis, ``latency`` or ``latency[device]``.
+    def points(self) -> tuple[Point, ...]:
+        """The candidates as points, by rising latency; of equal latency the most accurate first.
 
         Raises:
             UnknownNameError: if a candidate lacks ``latency`` or ``top1``.
             InputError: if a value is not finite.
         """
-        made = [self._point(candidate, latency) for candidate in self.front]
+        made = [self._point(candidate) for candidate in self.front]
         return tuple(sorted(made, key=lambda point: (point.x, -point.y)))
 
-    def _point(self, candidate: Candidate, latency: str) -> Point:
-        x, x_range, x_measured = self._coordinate(candidate, latency)
+    def _point(self, candidate: Candidate) -> Point:
+        x, x_range, x_measured = self._coordinate(candidate, self.latency)
         y, y_range, y_measured = self._coordinate(candidate, TOP1)
         return Point(candidate, x, y, x_range, y_range, x_measured and y_measured)
 
@@ -97,24 +155,45 @@ class Series:
         if metric not in values:
             raise UnknownNameError(f"{self.kind} metric", metric, values, hint=f"in {self.label!r}")
         value = values[metric]
-        ends = (value, value) if measured else candidate.intervals.get(metric, (value, value))
-        if not all(map(isfinite, (value, *ends))):
+        ends = _measured_range(candidate, metric) if measured else candidate.intervals.get(metric)
+        low, high = ends or (value, value)
+        if not all(map(isfinite, (value, low, high))):
             raise InputError(f"front {self.label!r}: {metric} of {candidate.arch} is not finite")
-        return value, (min(ends[0], value), max(ends[1], value)), measured
+        return value, (min(low, value), max(high, value)), measured
 
 
-def check(series_list: Sequence[Series], budgets: Sequence[float] = ()) -> None:
+def _measured_range(candidate: Candidate, metric: str) -> tuple[float, float] | None:
+    """What the measuring processes spanned, taken as even on both sides; None if not recorded."""
+    spread = candidate.measured.get(f"{metric}{_SPREAD}")
+    if spread is None:
+        return None
+    value = candidate.measured[metric]
+    return value * (1 - spread / 2), value * (1 + spread / 2)
+
+
+def check(series_list: Sequence[Series]) -> None:
     """Refuse what cannot be reported.
 
     Raises:
-        InputError: if there is no series, two have one name, or a budget is not a positive number.
+        InputError: if there is no series, two of a panel have one name, or a budget is not a
+            positive number.
     """
     if not series_list:
         raise InputError("nothing to report: expected at least one front, found none")
-    names = [series.name for series in series_list]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"two fronts are named {name!r}; give each a label of its own")
+    seen: set[tuple[str, str]] = set()
+    for series in series_list:
+        if (series.panel, series.name) in seen:
+            raise InputError(f"two fronts are named {series.name!r}; give each a label of its own")
+        seen.add((series.panel, series.name))
+        check_budgets(series.context.budgets)
+
+
+def check_budgets(budgets: Sequence[float]) -> None:
+    """Refuse a latency budget that is not a positive number of ms.
+
+    Raises:
+        InputError: naming it.
+    """
     for budget in budgets:
         if not (isfinite(budget) and budget > 0):
             raise InputError(f"latency budget {budget!r}: expected a positive number of ms")
@@ -125,6 +204,15 @@ def known(candidate: Candidate, metric: str) -> float | None:
     return candidate.measured.get(metric, candidate.predicted.get(metric))
 
 
+def one_a_label(series_list: Sequence[Series]) -> list[Series]:
+    """For each label its measured series, or else its predicted one."""
+    chosen: dict[str, Series] = {}
+    for series in series_list:
+        if series.label not in chosen or series.kind == "measured":
+            chosen[series.label] = series
+    return list(chosen.values())
+
+
 def staircase(points: Sequence[Point]) -> list[Point]:
     """The points that improve on every faster one, by rising latency and accuracy."""
     steps: list[Point] = []
@@ -132,8 +220,3 @@ def staircase(points: Sequence[Point]) -> list[Point]:
         if not steps or point.y > steps[-1].y:
             steps.append(point)
     return steps
-
-
-def top1_at(points: Sequence[Point], latency: float) -> float | None:
-    """The best top-1 (percent) within ``latency`` ms, or None if no point is that fast."""
-    return max((point.y for point in points if point.x <= latency), default=None)

@@ -11,7 +11,7 @@ from ofa_deploy.pareto import Candidate
 from ofa_deploy.report.series import Series, known
 from ofa_deploy.report.units import count
 
-__all__ = ["COLOURS", "MacsScale", "Style", "styles"]
+__all__ = ["COLOURS", "EXTERNAL", "MacsScale", "Style", "nth_style", "styles"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
@@ -33,7 +33,7 @@ class Style:
 
     Attributes:
         marker: matplotlib's name of the marker.
-        symbol: plotly's name of the same.
+        symbol: the page's name of the same.
     """
 
     colour: str
@@ -41,13 +41,18 @@ class Style:
     symbol: str
 
 
+# What was not measured here: grey, and a marker that no front has.
+EXTERNAL = Style("#6e7781", "x", "x")
+
+
 def styles(series_list: Sequence[Series]) -> list[Style]:
-    """One style a series; series of one label share it."""
+    """One style a series; series of one label share it, on whatever device."""
     labels = list(dict.fromkeys(series.label for series in series_list))
-    return [_style(labels.index(series.label)) for series in series_list]
+    return [nth_style(labels.index(series.label)) for series in series_list]
 
 
-def _style(index: int) -> Style:
+def nth_style(index: int) -> Style:
+    """The looks of the label, or device, of that number."""
     marker, symbol = _MARKERS[index % len(_MARKERS)]
     return Style(COLOURS[index % len(COLOURS)], marker, symbol)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from ofa_deploy.pareto import Candidate
-from ofa_deploy.report.series import LATENCY, TOP1, Series, check, known
+from ofa_deploy.report.series import TOP1, Series, check, known
 from ofa_deploy.report.units import UNKNOWN, count, interval, milliseconds, percent
 from ofa_deploy.space import Arch
 
@@ -21,15 +21,18 @@ __all__ = ["Row", "TextTable", "csv_text", "front_rows", "front_table", "rich_ta
 class Row(TypedDict):
     """One network of a report; None where a value is unknown.
 
-    Times in ms, accuracies in percent; ``measured_ms`` and ``top1`` are measurements.
+    Times in ms, accuracies in percent; ``measured_ms`` and ``top1`` are measurements,
+    ``measured_spread`` is relative.
     """
 
     series: str
+    device: str
     budget: str
     predicted_ms: float | None
     low_ms: float | None
     high_ms: float | None
     measured_ms: float | None
+    measured_spread: float | None
     top1_predicted: float | None
     top1: float | None
     macs: float | None
@@ -37,37 +40,40 @@ class Row(TypedDict):
     arch: str
 
 
-def front_rows(series_list: Sequence[Series], *, latency: str = LATENCY) -> list[Row]:
-    """One row for each network of each label, in the order of the series and their fronts.
+def front_rows(series_list: Sequence[Series]) -> list[Row]:
+    """One row for each network of each label and device, in the order of series and fronts.
 
-    Series of one label are merged, so a network predicted in one and measured in the other is one
-    row with both.
+    Series of one label and device are merged, so a network predicted in one and measured in the
+    other is one row with both.
 
     Raises:
         InputError: if there is no series, or two have one name.
     """
     check(series_list)
-    merged: dict[tuple[str, Arch, int], Row] = {}
+    merged: dict[tuple[str, str, Arch, int], Row] = {}
     for series in series_list:
         seen: Counter[Arch] = Counter()  # one network may answer several budgets
         for candidate in series.front:
-            key = (series.label, candidate.arch, seen[candidate.arch])
+            key = (series.panel, series.label, candidate.arch, seen[candidate.arch])
             seen[candidate.arch] += 1
-            row = _row(series.label, candidate, latency)
+            row = _row(series, candidate)
             merged[key] = _either(row, merged.get(key, row))
-    labels = list(dict.fromkeys(series.label for series in series_list))
-    return sorted(merged.values(), key=lambda row: labels.index(row["series"]))
+    order = list(dict.fromkeys((series.panel, series.label) for series in series_list))
+    return sorted(merged.values(), key=lambda row: order.index((row["device"], row["series"])))
 
 
-def _row(label: str, candidate: Candidate, latency: str) -> Row:
+def _row(series: Series, candidate: Candidate) -> Row:
+    latency = series.latency
     low, high = candidate.intervals.get(latency, (None, None))
     return Row(
-        series=label,
+        series=series.label,
+        device=series.panel,
         budget=candidate.budget,
         predicted_ms=candidate.predicted.get(latency),
         low_ms=low,
         high_ms=high,
         measured_ms=candidate.measured.get(latency),
+        measured_spread=candidate.measured.get(f"{latency}.spread"),
         top1_predicted=candidate.predicted.get(TOP1),
         top1=candidate.measured.get(TOP1),
         macs=known(candidate, "macs"),
@@ -106,16 +112,29 @@ class TextTable:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
 
+    def to_csv(self) -> str:
+        """The cells as CSV with a heading."""
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([self.headers, *self.rows])
+        return out.getvalue()
+
+
+def _measured(row: Row) -> str:
+    spread = row["measured_spread"]
+    said = milliseconds(row["measured_ms"])
+    return said if spread is None else f"{said} ±{50 * spread:.1f} %"
+
 
 _COLUMNS: tuple[tuple[str, bool, Callable[[Row], str]], ...] = (
     ("Front", False, lambda row: row["series"]),
+    ("Device", False, lambda row: row["device"] or UNKNOWN),
     ("Budget", False, lambda row: row["budget"] or UNKNOWN),
     (
         "Predicted ms",
         True,
         lambda row: interval(row["low_ms"], row["predicted_ms"], row["high_ms"]),
     ),
-    ("Measured ms", True, lambda row: milliseconds(row["measured_ms"])),
+    ("Measured ms", True, lambda row: _measured(row)),
     ("Predicted top-1 %", True, lambda row: percent(row["top1_predicted"])),
     ("Measured top-1 %", True, lambda row: percent(row["top1"])),
     ("MACs", True, lambda row: count(row["macs"])),
@@ -131,11 +150,14 @@ def front_table(rows: Sequence[Row], *, title: str = "", arch: bool = True) -> T
         arch: whether to show the architectures, which need a wide page.
     """
     several = len({row["series"] for row in rows}) > 1
+    devices = len({row["device"] for row in rows}) > 1
     cells = {header: [text(row) for row in rows] for header, _, text in _COLUMNS}
     kept = [
         (header, numeric)
         for header, numeric, _ in _COLUMNS
-        if {"Front": several, "Architecture": arch}.get(header, set(cells[header]) != {UNKNOWN})
+        if {"Front": several, "Device": devices, "Architecture": arch}.get(
+            header, set(cells[header]) != {UNKNOWN}
+        )
     ]
     return TextTable(
         title,

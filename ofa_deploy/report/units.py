@@ -2,7 +2,7 @@
 
 from math import floor, isfinite, log10
 
-__all__ = ["UNKNOWN", "count", "interval", "metric", "milliseconds", "percent", "size"]
+__all__ = ["UNKNOWN", "count", "interval", "metric", "milliseconds", "percent", "short", "size"]
 
 UNKNOWN = "–"
 
@@ -40,6 +40,11 @@ def count(value: float | None) -> str:
     return f"{value:.0f}"
 
 
+def short(value: float) -> float:
+    """A number for a plot: seven significant digits."""
+    return float(f"{value:.7g}")
+
+
 def size(value: float) -> str:
     """Binary multiples of a byte: ``512 B``, ``24.0 KiB``, ``1.50 MiB``."""
     for factor, suffix in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
@@ -51,6 +56,8 @@ def size(value: float) -> str:
 def metric(name: str, value: float) -> str:
     """A metric's value with its unit, by the metric's name."""
     kind = name.partition("[")[0].partition(".")[0]
+    if name.endswith(".spread"):
+        return f"{100 * value:.1f} %"
     if kind == "latency":
         return f"{milliseconds(value)} ms"
     if kind == "energy":
@@ -59,4 +66,4 @@ def metric(name: str, value: float) -> str:
         return f"{percent(value)} %"
     if kind in ("macs", "params"):
         return count(value)
-    return size(value) if kind == "peak_memory" else f"{value:g}"
+    return size(value) if kind in ("peak_memory", "model_size") else f"{value:g}"

@@ -1,0 +1,100 @@
+"""External points: networks that others measured, from a CSV file that is not believed."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+from ofa_deploy._files import read_bytes
+from ofa_deploy.errors import FileFormatError
+
+__all__ = ["ExternalPoint", "read_external"]
+
+MAX_BYTES = 4 * 2**20
+MAX_POINTS = 20_000
+MAX_NAME = 200
+NEEDED = ("name", "latency_ms", "accuracy")
+
+
+@dataclass(frozen=True)
+class ExternalPoint:
+    """A network that this project knows by two numbers only.
+
+    Attributes:
+        source: the file that says so.
+        latency: ms.
+        top1: percent.
+        device: where it was measured; empty if the file does not say.
+    """
+
+    name: str
+    latency: float
+    top1: float
+    device: str
+    source: str
+
+
+def read_external(path: Path | str) -> tuple[ExternalPoint, ...]:
+    """Read a CSV file with the columns ``name, latency_ms, accuracy`` and, if wanted, ``device``.
+
+    Latencies are in ms, accuracies in percent. Other columns are left alone.
+
+    Raises:
+        InputError: if there is no such file.
+        FileFormatError: if it is too large, not such a CSV file, or a value makes no sense; the
+            message names the line.
+    """
+    try:
+        text = read_bytes(path, limit=MAX_BYTES).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
+        if missing:
+            raise FileFormatError(
+                f"{path}: expected the columns {', '.join(NEEDED)} and perhaps device, found no "
+                f"{missing[0]}"
+            )
+        points = []
+        for row in reader:
+            points.append(_point(path, reader.line_num, row))
+            if len(points) > MAX_POINTS:
+                raise FileFormatError(f"{path}: more than the {MAX_POINTS:,} points allowed")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FileFormatError(f"{path}: not readable as CSV in UTF-8 ({error})") from None
+    if not points:
+        raise FileFormatError(f"{path}: expected a line for each network, found none")
+    return tuple(points)
+
+
+def _point(path: Path | str, line: int, row: Mapping[str, str | None]) -> ExternalPoint:
+    where = f"{path}: line {line}"
+    accuracy = _number(where, "accuracy", row, "a percentage from 0 to 100")
+    latency = _number(where, "latency_ms", row, "a positive number of ms")
+    if latency <= 0:
+        raise FileFormatError(f"{where}: latency_ms: expected a positive number, found {latency:g}")
+    if not 0 <= accuracy <= 100:
+        raise FileFormatError(f"{where}: accuracy: expected 0 to 100 percent, found {accuracy:g}")
+    return ExternalPoint(
+        _text(where, "name", row), latency, accuracy, _text(where, "device", row), Path(path).name
+    )
+
+
+def _number(where: str, column: str, row: Mapping[str, str | None], expected: str) -> float:
+    text = row[column] or ""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not isfinite(value):
+        raise FileFormatError(f"{where}: {column}: expected {expected}, found {text[:40]!r}")
+    return value
+
+
+def _text(where: str, column: str, row: Mapping[str, str | None]) -> str:
+    text = (row.get(column) or "").strip()
+    if len(text) > MAX_NAME or not text.isprintable() or (column == "name" and not text):
+        raise FileFormatError(
+            f"{where}: {column}: expected 1 to {MAX_NAME} printable characters, found {text[:40]!r}"
+        )
+    return text

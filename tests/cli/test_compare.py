@@ -1,0 +1,247 @@
+"""``compare``: devices side by side, runs before and after, points from elsewhere, every file."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ofa_deploy.hardware import Conditions
+from ofa_deploy.pareto import Candidate, ParetoFront
+from ofa_deploy.report.html import page_data
+from ofa_deploy.search import FrontFile
+from ofa_deploy.space import SearchSpace
+from tests.tables import SOMEWHERE, table_of
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def front(tiny_space: SearchSpace, here: Path) -> Callable[..., Path]:
+    """Write a front of eight networks, the slowest ``factor`` times 8 ms."""
+    drawn = tiny_space.decode(tiny_space.sample(np.random.default_rng(4), 40))
+    archs = list(dict.fromkeys(drawn))[:8]
+
+    def make(
+        name: str,
+        factor: float = 1.0,
+        conditions: Conditions | None = SOMEWHERE,
+        metrics: tuple[str, ...] = ("latency",),
+        kind: Any = "measured",
+    ) -> Path:
+        candidates = []
+        for i, arch in enumerate(archs):
+            values = {"top1": 60.0 + 2 * i}
+            values |= {m: factor * (1 + i) * (1 + k) for k, m in enumerate(metrics)}
+            told = {m: 1.1 * v for m, v in values.items()}
+            measured = values if kind == "measured" else {}
+            candidates.append(Candidate(arch, told, {}, measured))
+        objectives = {"top1": "max"} | {metric: "min" for metric in metrics}
+        made = FrontFile.build(
+            "label",
+            kind,
+            tiny_space,
+            ParetoFront(tuple(candidates), objectives),
+            conditions=conditions,
+            budgets=(4.5,) if metrics == ("latency",) else (),
+        )
+        return made.save(here / f"{name}.front.json")
+
+    return make
+
+
+def changed(**changes: Any) -> Conditions:
+    return SOMEWHERE.model_copy(update=changes)
+
+
+def test_writes_every_file(front: Callable[..., Path], here: Path, cli: Cli) -> None:
+    made = cli(
+        *("compare", front("one"), front("two", 1.1), "--out", "p.html", "--png", "p.png"),
+        *("--svg", "p.svg", "--csv", "tables", "--json", "p.json"),
+    )
+    assert made.code == 0, made.stderr
+    assert len(page_data((here / "p.html").read_text())["networks"]["arch"]) == 16
+    with Image.open(here / "p.png") as picture:
+        assert min(picture.size) > 200
+    assert (here / "p.svg").read_text().startswith("<?xml")
+    names = ["agreement", "changes", "equal-accuracy", "equal-latency", "fronts", "networks"]
+    assert sorted(path.stem for path in (here / "tables").iterdir()) == names
+    assert json.loads((here / "p.json").read_text())["schema"] == "report/1"
+    written = ["p.html", "p.png", "p.svg", "p.json", *(f"tables/{name}.csv" for name in names)]
+    assert all(f"wrote {name}\n" in made.stderr for name in written)
+
+
+def test_tells_gain_and_hypervolume_with_a_stated_reference(
+    front: Callable[..., Path], here: Path, cli: Cli
+) -> None:
+    paths = front("one"), front("two", 2.0)
+    made = cli("compare", *paths, "--reference", "20,50", "--json", "p.json")
+    assert made.code == 0, made.stderr
+    assert "Hypervolume up to latency 20.0 ms, top1 50.00 %" in made.stdout
+    (comparison,) = json.loads((here / "p.json").read_text())["comparisons"]
+    first, second = comparison["fronts"]
+    # From 1 ms on 10 points, and 2 more from each further ms.
+    assert first["hypervolume"] == pytest.approx(19 * 10 + 2 * sum(20 - ms for ms in range(2, 9)))
+    assert second["covered_by"] == {"one (measured)": 1.0}
+    (at,) = comparison["at_latency"]
+    assert (at["at"], at["value"]) == (4.5, {"one (measured)": 66.0, "two (measured)": 62.0})
+    assert at["gain"]["two (measured)"]["value"] == pytest.approx(-4.0)
+    for each in comparison["at_accuracy"]:
+        assert each["gain"]["two (measured)"]["value"] == pytest.approx(100.0)
+
+
+def test_devices_have_panels_of_their_own(front: Callable[..., Path], here: Path, cli: Cli) -> None:
+    pi = front("pi", 9.0, changed(device="pi", processor="A72"))
+    made = cli("compare", front("here"), pi, "--out", "p.html", "--json", "p.json")
+    assert made.code == 0, made.stderr
+    comparisons = json.loads((here / "p.json").read_text())["comparisons"]
+    assert [each["panel"] for each in comparisons] == ["bench · made up", "pi · A72"]
+    assert all(len(each["fronts"]) == 1 for each in comparisons), "none across devices"
+    kinds = [chart["kind"] for chart in page_data((here / "p.html").read_text())["charts"]]
+    assert kinds[:3] == ["front", "front", "relative"]
+    chosen = cli("compare", here / "here.front.json", pi, "--device", "pi", "--json", "q.json")
+    assert chosen.code == 0, chosen.stderr
+    (only,) = json.loads((here / "q.json").read_text())["comparisons"]
+    assert only["panel"] == "pi · A72"
+    assert "known: bench" in cli("compare", here / "here.front.json", "--device", "x").error(1)
+
+
+def test_front_of_several_devices_is_shown_on_each(
+    front: Callable[..., Path], here: Path, cli: Cli
+) -> None:
+    both = front("both", conditions=None, metrics=("latency[pi]", "latency[nano]"))
+    made = cli("compare", both, "--out", "p.html", "--png", "p.png", "--relative")
+    assert made.code == 0, made.stderr
+    data = page_data((here / "p.html").read_text())
+    pi, nano = data["charts"][:2]
+    assert [pi["title"], nano["title"]] == ["pi", "nano"]
+    assert nano["series"][0]["x"] == [2 * x for x in pi["series"][0]["x"]]
+    groups = [data["networks"]["group"][c["series"][0]["net"][0]] for c in (pi, nano)]
+    assert [data["networks"]["groups"][g]["panel"] for g in groups] == ["pi", "nano"]
+
+
+def test_precisions_share_a_panel_and_are_named(front: Callable[..., Path], cli: Cli) -> None:
+    int8 = front("int8", 0.5, changed(precision="int8"))
+    made = cli("compare", front("fp32"), int8)
+    assert made.code == 0, made.stderr
+    assert "precision differs on bench · made up: fp32, int8" in made.stderr
+    assert "Latency at equal top-1 on bench" in made.stdout
+
+
+def test_before_and_after_name_what_changed(
+    front: Callable[..., Path], here: Path, cli: Cli
+) -> None:
+    old = front("old")
+    new = front("new", 1.25, changed(runtime_version="2"))
+    made = cli("compare", "--before", old, "--after", new, "--json", "p.json")
+    assert made.code == 0, made.stderr
+    assert "runtime_version (1, 2)" in " ".join(made.stdout.split())
+    (told,) = json.loads((here / "p.json").read_text())["changes"]
+    assert [each["latency"]["change"] for each in told["archs"]] == pytest.approx([25.0] * 8)
+    assert told["latency"] == pytest.approx([25.0, 25.0, 25.0])
+    elsewhere = front("pi", 1.0, changed(device="pi"))
+    assert "one device" in cli("compare", "--before", old, "--after", elsewhere).error(1)
+    assert "together" in cli("compare", old, "--before", old).error(1)
+
+
+def test_external_points_are_marked(front: Callable[..., Path], here: Path, cli: Cli) -> None:
+    (here / "timm.csv").write_text("name,latency_ms,accuracy\nresnet,3,50\n")
+    made = cli("compare", front("one"), "--points", "timm.csv", "--out", "p.html")
+    assert made.code == 0, made.stderr
+    assert "External points" in made.stdout and "resnet" in made.stdout
+    external = page_data((here / "p.html").read_text())["charts"][0]["series"][-1]
+    assert external["external"] == ["resnet (external, from timm.csv)"]
+    (here / "bad.csv").write_text("name,latency_ms,accuracy\nresnet,-3,50\n")
+    said = cli("compare", here / "one.front.json", "--points", "bad.csv").error(1)
+    assert "bad.csv: line 2: latency_ms: expected a positive number" in said
+
+
+def test_block_times_come_from_the_table_named(
+    front: Callable[..., Path], here: Path, cli: Cli, tiny_space: SearchSpace
+) -> None:
+    table_of(tiny_space, lambda block: 0.25).save(here / "t.json")
+    made = cli("compare", front("one"), "--table", "t.json", "--out", "p.html")
+    assert made.code == 0, made.stderr
+    (group,) = page_data((here / "p.html").read_text())["networks"]["groups"]
+    assert set(group["ms"]) == {0.25}
+    other = changed(threads=4)
+    table_of(tiny_space, lambda block: 1.0, conditions=other).save(here / "u.json")
+    said = cli("compare", here / "one.front.json", "--table", "u.json").error(1)
+    assert "is of no front shown" in said
+
+
+def test_fronts_of_two_runs_are_told_apart_by_their_folders(
+    front: Callable[..., Path], here: Path, cli: Cli
+) -> None:
+    for run in ("a", "b"):
+        (here / run / "fronts").mkdir(parents=True)
+        shutil.copy(front("best"), here / run / "fronts" / "best.front.json")
+    made = cli("compare", *(here / run / "fronts" / "best.front.json" for run in "ab"),
+               "--csv", "p.csv")  # fmt: skip
+    assert made.code == 0, made.stderr
+    rows = list(csv.DictReader((here / "p.csv").read_text().splitlines()))
+    assert list(dict.fromkeys(row["series"] for row in rows)) == ["a/best", "b/best"]
+
+
+def test_page_knows_run_and_subnets(front: Callable[..., Path], here: Path, cli: Cli) -> None:
+    run = Path("runs/my run")
+    for name in ("fronts", "subnets"):
+        (here / run / name).mkdir(parents=True)
+    path = Path(shutil.move(front("one"), run / "fronts" / "one.front.json"))
+    (run / "run.json").write_text("{}")
+    candidates = FrontFile.load(path).pareto
+    kept = {"candidate": {"arch": candidates[3].arch.to_dict()}}
+    (run / "subnets" / "good.subnet.json").write_text(json.dumps(kept))
+    (run / "subnets" / "torn.subnet.json").write_text('{"candidate"')
+    made = cli("compare", path, "--out", "p.html")
+    assert made.code == 0, made.stderr
+    data = page_data((here / "p.html").read_text())["networks"]
+    assert data["groups"][0]["run"] == "'runs/my run'"
+    command = "ofa-deploy export 'runs/my run/subnets/good.subnet.json' --out bundles/good"
+    assert data["kept"] == {"3": command}
+
+
+def test_command_on_the_page_exports_the_network(job: Any, here: Path, cli: Cli) -> None:
+    """What the page puts together for a network without a file, run piece by piece."""
+    cli("compare", job.fronts[0], "--out", "p.html")
+    data = page_data((here / "p.html").read_text())["networks"]
+    net = next(i for i in range(len(data["arch"])) if str(i) not in data["kept"])
+    name = data["name"][net]
+    (here / f"{name}.json").write_text(json.dumps(data["fields"][net]))
+    made = cli("export", "--run", data["groups"][0]["run"], "--arch", f"{name}.json",
+               "--out", f"bundles/{name}", "--quiet")  # fmt: skip
+    assert made.code == 0, made.stderr
+    manifest = json.loads((here / "bundles" / name / "manifest.json").read_text())
+    assert manifest["subnet"]["arch"] == data["fields"][net]
+    (job.run / "subnets" / f"{name}.subnet.json").unlink()
+    (job.run / "subnets" / f"{name}.safetensors").unlink()
+
+
+def test_names_fronts_as_asked(job: Any, cli: Cli) -> None:
+    made = cli("compare", *job.fronts, "--label", "guessed", "--label", "seen")
+    assert made.code == 0, made.stderr
+    assert "guessed" in made.stdout and "seen" in made.stdout
+    assert cli("compare", *job.fronts, "--csv", "figures/p.csv").code == 0
+    rows = list(csv.DictReader(Path("figures/p.csv").read_text().splitlines()))
+    archs = {str(each.arch) for path in job.fronts for each in FrontFile.load(path).pareto}
+    assert {row["arch"] for row in rows} == archs
+    assert "expected 2 labels, found 1" in cli("compare", *job.fronts, "--label", "a").error(1)
+
+
+@pytest.mark.parametrize("text", ["5", "a,b", "1,2,3"])
+def test_reference_that_is_no_point_is_one_line(
+    front: Callable[..., Path], cli: Cli, text: str
+) -> None:
+    said = cli("compare", front("one"), "--reference", text).error(1)
+    assert "expected MS,PERCENT, two numbers" in said
+
+
+def test_nothing_to_compare_is_a_usage_error(cli: Cli) -> None:
+    made = cli("compare")
+    assert made.code == 2
+    assert "expected at least one, or --before and --after" in " ".join(made.stderr.split())

@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -19,12 +19,14 @@ from ofa_deploy._progress import SILENT, Progress, Task
 from ofa_deploy.errors import OfaDeployError
 
 __all__ = [
+    "INTERRUPTED",
     "OutputFormat",
     "csv_text",
     "emit",
     "guarded",
     "next_steps",
     "progress",
+    "progress_of_several",
     "quoted",
     "resumable",
     "say",
@@ -34,10 +36,12 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as RichBars
+    from rich.progress import TaskID
     from rich.table import Table
 
 P = ParamSpec("P")
-_INTERRUPTED = 130
+INTERRUPTED = 130
 _WIDTH = 100
 _stderr = Console(stderr=True, highlight=False)
 
@@ -79,7 +83,7 @@ def _guarded(command: Callable[P, None], interrupted: str) -> Callable[P, None]:
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             _stderr.print(interrupted)
-            raise typer.Exit(_INTERRUPTED) from None
+            raise typer.Exit(INTERRUPTED) from None
 
     return run
 
@@ -187,25 +191,65 @@ def progress(quiet: bool) -> Progress:
     return _Bars() if _stderr.is_terminal else _Lines()
 
 
-class _Bars:
+@contextmanager
+def progress_of_several(names: Sequence[str], quiet: bool) -> Iterator[dict[str, Progress]]:
+    """``progress`` for work that threads do side by side: one display, a line a name."""
+    if quiet:
+        yield dict.fromkeys(names, SILENT)
+    elif _stderr.is_terminal:
+        with _rich_bars() as bars:
+            yield {name: _Bars(name, bars) for name in names}
+    else:
+        yield {name: _Lines(name) for name in names}
+
+
+def _rich_bars() -> "RichBars":
+    from rich import progress as rich_progress
+
+    return rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(bar_width=24),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TextColumn("left"),
+        rich_progress.TimeRemainingColumn(),
+        rich_progress.TextColumn("{task.fields[note]}", style="dim"),
+        console=_stderr,
+    )
+
+
+class _Named:
+    """Says whose progress it is, where there are several."""
+
+    def __init__(self, name: str = "") -> None:
+        self._prefix = f"{name}: " if name else ""
+
+    def say(self, message: str) -> None:
+        say(self._prefix + message)
+
+
+class _Bars(_Named):
+    """On a terminal.
+
+    Args:
+        shared: a display that runs already, in which each bar takes the place of the one before.
+    """
+
+    def __init__(self, name: str = "", shared: "RichBars | None" = None) -> None:
+        super().__init__(name)
+        self._shared = shared
+        self._last: TaskID | None = None
+
     def task(self, description: str, total: int, *, done: int = 0) -> AbstractContextManager[Task]:
-        return self._task(description, total, done)
+        return self._task(self._prefix + description, total, done)
 
     @contextmanager
     def _task(self, description: str, total: int, done: int) -> Iterator[Task]:
-        from rich import progress as rich_progress
-
-        columns = (
-            rich_progress.TextColumn("{task.description}"),
-            rich_progress.BarColumn(bar_width=24),
-            rich_progress.MofNCompleteColumn(),
-            rich_progress.TimeElapsedColumn(),
-            rich_progress.TextColumn("left"),
-            rich_progress.TimeRemainingColumn(),
-            rich_progress.TextColumn("{task.fields[note]}", style="dim"),
-        )
-        with rich_progress.Progress(*columns, console=_stderr) as bars:
-            handle = bars.add_task(description, total=total, completed=done, note="")
+        with nullcontext(self._shared) if self._shared else _rich_bars() as bars:
+            if self._last is not None:
+                bars.remove_task(self._last)
+            handle = bars.add_task(_escaped(description), total=total, completed=done, note="")
+            self._last = handle if self._shared else None
 
             class Bar:
                 def advance(self, steps: int = 1, note: str = "") -> None:
@@ -215,17 +259,14 @@ class _Bars:
 
             yield Bar()
 
-    def say(self, message: str) -> None:
-        say(message)
 
-
-class _Lines:
+class _Lines(_Named):
     """For logs: at most a line every ten seconds, and one at the end."""
 
     _SECONDS = 10.0
 
     def task(self, description: str, total: int, *, done: int = 0) -> AbstractContextManager[Task]:
-        return self._task(description, total, done)
+        return self._task(self._prefix + description, total, done)
 
     @contextmanager
     def _task(self, description: str, total: int, done: int) -> Iterator[Task]:
@@ -245,6 +286,3 @@ class _Lines:
         yield Line()
         if at > done:
             say(f"{description}: {at}/{total} in {time.monotonic() - started:.0f} s  {said}")
-
-    def say(self, message: str) -> None:
-        say(message)

@@ -1,4 +1,4 @@
-"""``ofa-deploy profile``: from a space and a device to a latency table."""
+"""``ofa-deploy profile``: from a space and a device, or several, to latency tables."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,21 +13,30 @@ from ofa_deploy.cli._options import (
     SpaceRunOption,
 )
 from ofa_deploy.cli._output import next_steps, progress, quoted, resumable, say, wrote
+from ofa_deploy.errors import InputError
 
 __all__ = ["profile"]
 
 
 @resumable
 def profile(
+    context: typer.Context,
     space: SpaceOption = None,
     run: SpaceRunOption = None,
     classes: ClassesOption = None,
     resolutions: ResolutionsOption = None,
     device: Annotated[
-        str, typer.Option(help="As ofa-deploy devices lists them, or ssh://[user@]host[:port].")
-    ] = "local",
-    runtime: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
-    precision: Annotated[str, typer.Option(help="fp32 or int8.")] = "fp32",
+        list[str] | None,
+        typer.Option(
+            help="As ofa-deploy devices lists them, or ssh://[user@]host[:port]; may be repeated: "
+            "all are measured at the same time. Default: local.",
+            show_default=False,
+        ),
+    ] = None,
+    runtime: Annotated[
+        str, typer.Option(help="onnxruntime, openvino, or what else the device offers.")
+    ] = "onnxruntime",
+    precision: Annotated[str, typer.Option(help="fp32, int8, or what else it offers.")] = "fp32",
     batch: Annotated[int, typer.Option(min=1, help="Images an inference.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Threads an inference.")] = 1,
     minutes: Annotated[
@@ -43,7 +52,7 @@ def profile(
             min=2, max=1000, help="Random networks that judge it; from 9 on for a 90 % interval."
         ),
     ] = 24,
-    out: Annotated[Path | None, typer.Option(help="File to write.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write, of one device.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="For drawing whole networks.")] = 0,
     quiet: QuietOption = False,
 ) -> None:
@@ -56,51 +65,49 @@ def profile(
     that error is printed, and again whenever the table is used. Interrupt it whenever you like:
     the same command goes on where it stopped, and so it does when a device is lost for a while.
 
-    A device behind ssh:// needs Python 3.8 or later, numpy and ONNX Runtime or OpenVINO; nothing is
-    installed there. Keys, jump hosts and host-key checks are your own OpenSSH's.
+    A device behind ssh:// needs Python 3.8 or later, numpy and the engine; nothing is installed
+    there. Keys, jump hosts and host-key checks are your own OpenSSH's. One of several
+    devices that fails does not stop the others.
     """
-    import shutil
-
-    from ofa_deploy._files import exclusive
-    from ofa_deploy.cli._workspace import chosen_space, load_warning, table_path
+    from ofa_deploy.cli._profile_job import ProfileJob, check_apart
+    from ofa_deploy.cli._profile_several import profile_several
+    from ofa_deploy.cli._workspace import chosen_space
     from ofa_deploy.hardware import load_device
-    from ofa_deploy.predict import latency_model
-    from ofa_deploy.profiling import open_target, profile_space
 
-    chosen = chosen_space(space, run, classes, resolutions)
-    described = load_device(device)
-    described.check_offers(runtime, precision)
-    bars = progress(quiet)
-    # One lock a device: two profiles at once would measure each other.
-    folder = Path("latency_tables") / described.id
-    work = folder / f".{chosen.fingerprint}"
-    with exclusive(folder), open_target(described, progress=bars) as target:
-        table = profile_space(
-            chosen,
-            described,
-            target=target,
-            runtime=runtime,
-            precision=precision,
-            batch=batch,
-            threads=threads,
-            minutes=minutes,
-            calibration=calibration,
-            holdout=holdout,
-            seed=seed,
-            journal=work,
-            progress=bars,
-        )
-        path = table.save(table_path(table, out))
-        shutil.rmtree(work)  # the journal of what the table now holds
-    model = latency_model(chosen, table)
-    least, greatest = model.bounds()
-    say(f"latency reaches from {least:.3f} to {greatest:.3f} ms; {model.holdout}", quiet=quiet)
-    if warning := load_warning(table):
-        say(warning, quiet=quiet)
-    wrote(path, quiet=quiet)
-    asked = f"--constraint 'latency <= {(least + greatest) / 2:.2f} ms'"
-    next_steps(
-        f"ofa-deploy tables show {quoted(path)}",
-        f"ofa-deploy search --run {quoted(run or 'RUN')} --table {quoted(path)} {asked}",
-        quiet=quiet,
+    job = ProfileJob(
+        chosen_space(space, run, classes, resolutions),
+        {
+            "runtime": runtime,
+            "precision": precision,
+            "batch": batch,
+            "threads": threads,
+            "minutes": minutes,
+            "calibration": calibration,
+            "holdout": holdout,
+            "seed": seed,
+        },
     )
+    devices = [load_device(name) for name in device or ("local",)]
+    for each in devices:
+        each.check_offers(runtime, precision)
+    if len(devices) == 1:
+        made = job.run(devices[0], progress(quiet), out)
+        for line in made.told():
+            say(line, quiet=quiet)
+        wrote(made.path, quiet=quiet)
+        asked = f"--constraint 'latency <= {made.middle_ms:.2f} ms'"
+        following = f"--table {quoted(made.path)} {asked}"
+        next_steps(
+            f"ofa-deploy tables show {quoted(made.path)}",
+            f"ofa-deploy search --run {quoted(run or 'RUN')} {following}",
+            quiet=quiet,
+        )
+        return
+    if out is not None:
+        raise InputError(
+            "--out is the file of one device; leave it out: the table of each goes to "
+            "latency_tables/DEVICE"
+        )
+    check_apart(devices)
+    names = dict(zip((each.id for each in devices), device or (), strict=True))
+    profile_several(context, job, devices, names, run, quiet)

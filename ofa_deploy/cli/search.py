@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ofa_deploy.cli._options import FormatOption, QuietOption
-from ofa_deploy.cli._output import OutputFormat, progress, quoted, resumable
+from ofa_deploy.cli._output import OutputFormat, progress, quoted, resumable, say
 from ofa_deploy.cli._search_job import SearchJob
+from ofa_deploy.cli._search_tables import TablesOfDevices, known_space
 from ofa_deploy.cli._search_terms import check_distinct
 from ofa_deploy.cli._weights import (
     DataOption,
@@ -30,12 +31,25 @@ __all__ = ["search"]
 @resumable
 def search(
     table: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
-            help="Latency table; several of one device, such as fp32 and int8, or several devices' "
-            "with --no-verify."
+            help="Latency table; several of one device, such as fp32 and int8, or of several "
+            "devices."
         ),
-    ],
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Or a device, as profile named it, whose table is looked for in latency_tables; "
+            "may be repeated."
+        ),
+    ] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="Of the tables that --device looks for.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the tables that --device looks for.")
+    ] = None,
     constraint: Annotated[
         list[str] | None,
         typer.Option(
@@ -65,8 +79,14 @@ def search(
         ),
     ] = False,
     verify: Annotated[
-        bool, typer.Option(help="Cut, recalibrate, evaluate and measure the best candidates.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--verify/--no-verify",
+            help="Cut, recalibrate, evaluate and measure the best candidates. Default: unless "
+            "there are tables of several devices, since only this machine is measured.",
+            show_default=False,
+        ),
+    ] = None,
     certify: Annotated[
         bool,
         typer.Option(
@@ -93,16 +113,20 @@ def search(
     fit is written as RUN/subnets/NAME.subnet.json, with its weights. Exit 3 if nothing fits, with
     the least and greatest value that can be reached and the network that comes nearest.
 
-    A latency of no named device must be kept on all of them. Tables of one device in several
+    With tables of several devices the answer is predicted: one network that keeps every device's
+    limits ('latency[a] <= 5 ms'), or one a device with --per-device. A latency of no named device
+    must be kept on all of them. Tables of one device in several
     precisions or runtimes make those a choice: each is searched, and the most accurate network that
     was measured to fit wins; the accuracy of INT8 subnets must have been measured (evaluate
     --precision int8). Weights that once-for-all published
     are searched with --weights FILE --space NAME --data DIR: RUN becomes a run of them, and subnets
     are evaluated first if they never were.
     """
+    if not table and not device:
+        raise typer.BadParameter("expected --table FILE or --device NAME, to know a latency")
     if (run is None) == (accuracy is None):
         raise InputError("expected either --run FOLDER or --accuracy FILE")
-    if accuracy is not None and verify:
+    if accuracy is not None and verify is not False:
         raise InputError("an accuracy model alone proves nothing: add --no-verify, or give --run")
     _refuse_idle(
         accuracy is not None and any((weights, space, data, resolutions)),
@@ -113,23 +137,20 @@ def search(
         "--out goes with --accuracy: with --run all is written there; leave it out",
     )
     _refuse_idle(
-        verify and per_device,
-        "candidates are measured on this machine only: --per-device goes with --no-verify",
-    )
-    _refuse_idle(
-        verify and bool(objective),
-        "proven are the most accurate networks that fit: --objective shapes the front that "
-        "--no-verify predicts; add that, or leave it out",
+        not device and (runtime, precision) != (None, None),
+        "--runtime and --precision choose among the tables that --device finds; leave them out",
     )
     if run is not None and weights is None and not any(run.glob("accuracy*.onnx")):
         raise InputError(_no_accuracy(run))
     job = SearchJob(tuple(constraint or ()), tuple(objective or ()), name, seed, output, quiet)
     job.certified = certify
-    tables = job.read(table)
-    if verify and len({each.conditions.device for each in tables}) > 1:
-        raise InputError(
-            "candidates are measured on this machine only: give its table alone, or --no-verify"
-        )
+    paths = list(table or ())
+    if device:
+        at_hand = TablesOfDevices(known_space(run, accuracy), run, runtime, precision)
+        paths += at_hand.find(device)
+    tables = job.read(paths)
+    proves = _proves(verify, tables, quiet)
+    _refuse_unproven(proves, per_device, objective)
     check_distinct(tables, per_device)
     if run is None:
         assert accuracy is not None
@@ -141,10 +162,44 @@ def search(
         None if weights is None else lambda: learn_accuracy(run, seed, progress(quiet), data=data)
     )
     known = [(_accuracy_of(run, each, learn), each) for each in tables]
-    if verify:
+    if proves:
         job.prove(known, run, data)
     else:
         job.predict(known, run.name, run / "fronts", per_device, lock=run)
+
+
+def _proves(asked: bool | None, tables: "Sequence[LatencyTable]", quiet: bool) -> bool:
+    """Whether candidates are measured; said where it follows from the tables.
+
+    Raises:
+        InputError: if it is asked for, and the tables are of several devices.
+    """
+    devices = dict.fromkeys(table.conditions.device for table in tables)
+    if len(devices) < 2 or asked is False:
+        return asked is not False
+    if asked:
+        raise InputError(
+            "candidates are measured on this machine only: give its table alone, or --no-verify"
+        )
+    say(
+        f"predicted for {', '.join(devices)}: candidates are measured on this machine only, so "
+        "nothing is proven",
+        quiet=quiet,
+    )
+    return False
+
+
+def _refuse_unproven(proves: bool, per_device: bool, objective: "Sequence[str] | None") -> None:
+    """What only shapes predictions has no effect on what is proven."""
+    _refuse_idle(
+        proves and per_device,
+        "candidates are measured on this machine only: --per-device goes with --no-verify",
+    )
+    _refuse_idle(
+        proves and bool(objective),
+        "proven are the most accurate networks that fit: --objective shapes the front that "
+        "--no-verify predicts; add that, or leave it out",
+    )
 
 
 def _refuse_idle(idle: bool, message: str) -> None:

@@ -1,0 +1,123 @@
+"""Latency tables that a search names by their devices, rather than by their files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ofa_deploy.cli._output import quoted
+from ofa_deploy.errors import InputError, MismatchError, UnknownNameError
+
+if TYPE_CHECKING:
+    from ofa_deploy.space import SearchSpace
+
+__all__ = ["TablesOfDevices", "known_space"]
+
+
+def known_space(run: Path | None, accuracy: Path | None) -> "SearchSpace":
+    """The space of a run, or of an accuracy model.
+
+    Raises:
+        InputError: if the run is still to be made of weights.
+    """
+    from ofa_deploy.predict import load_accuracy_model
+
+    if run is not None and (run / "run.json").exists():
+        from ofa_deploy.train import RunFile
+
+        return RunFile.load(run).search_space
+    models = [accuracy] if accuracy is not None else sorted((run or Path()).glob("accuracy*.onnx"))
+    if not models:
+        raise InputError(
+            f"{run}: no run there yet, so that its space is not known; name tables with --table "
+            "FILE the first time"
+        )
+    return load_accuracy_model(models[0]).space
+
+
+class TablesOfDevices:
+    """Finds the table of a device among those at hand: in ./latency_tables, or shipped.
+
+    Args:
+        space: of which it must be, if need be with other resolutions.
+        run: whose space it is, if a run's.
+        runtime, precision: that it must have; None is any.
+    """
+
+    def __init__(
+        self,
+        space: "SearchSpace",
+        run: Path | None,
+        runtime: str | None,
+        precision: str | None,
+    ) -> None:
+        self._space, self._run = space, run
+        self._runtime, self._precision = runtime, precision
+
+    def find(self, names: Sequence[str]) -> list[Path]:
+        """A table each.
+
+        Args:
+            names: devices as ``profile --device`` takes them.
+
+        Raises:
+            UnknownNameError: if there is no table of a device.
+            MismatchError: if none is of the space, runtime and precision.
+            InputError: if several are, listing them.
+        """
+        return [self._of(name) for name in names]
+
+    def _of(self, name: str) -> Path:
+        from ofa_deploy.hardware import load_device, table_files
+
+        device = load_device(name).id if "://" in name else name
+        files: dict[str, Path] = {}
+        for path in table_files():  # the user's come first
+            if path.parent.name == device:
+                files.setdefault(path.name, path)
+        whose = f"--run {quoted(self._run)}" if self._run else f"--space {self._space.name}"
+        make = f"ofa-deploy profile {whose} --device {quoted(name)}"
+        if not files:
+            known = {path.parent.name for path in table_files()}
+            hint = f"those that have a latency table; make one with: {make}"
+            raise UnknownNameError("device", name, known, hint=hint)
+        fitting = self._fitting(list(files.values()))
+        if not fitting:
+            raise MismatchError(
+                f"no latency table of {device} is for {self._asked}; at hand: "
+                f"{', '.join(map(str, files.values()))}; make one with: {make}"
+            )
+        if len(fitting) > 1:
+            raise InputError(
+                f"several latency tables of {device} are for {self._asked}: "
+                f"{', '.join(map(str, fitting))}; choose with --runtime and --precision, or name "
+                "one with --table FILE"
+            )
+        return fitting[0]
+
+    @property
+    def _asked(self) -> str:
+        form = "-".join(part for part in (self._runtime, self._precision) if part)
+        return f"{self._space.name} ({self._space.classes} classes)" + (form and f", {form}")
+
+    def _fitting(self, paths: Sequence[Path]) -> list[Path]:
+        """Those of the very space, or else those that share resolutions with it."""
+        from ofa_deploy.hardware import LatencyTable
+        from ofa_deploy.search import shared_space
+
+        same, sharing = [], []
+        for path in paths:
+            table = LatencyTable.load(path)
+            conditions = table.conditions
+            if self._runtime not in (None, conditions.runtime):
+                continue
+            if self._precision not in (None, conditions.precision):
+                continue
+            if table.fingerprint == self._space.fingerprint:
+                same.append(path)
+                continue
+            try:
+                shared_space(self._space, [table])
+            except MismatchError:
+                continue
+            sharing.append(path)
+        return same or sharing

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from ofa_deploy import __version__
+from ofa_deploy.cli._completion import CompletingGroup
 from ofa_deploy.cli.adapt import adapt
 from ofa_deploy.cli.bench import bench
 from ofa_deploy.cli.compare import compare
 from ofa_deploy.cli.devices import app as devices_app
 from ofa_deploy.cli.devices import devices
+from ofa_deploy.cli.doctor import doctor
 from ofa_deploy.cli.evaluate import evaluate
 from ofa_deploy.cli.export import export
 from ofa_deploy.cli.plan import plan
@@ -50,12 +51,13 @@ COMMANDS = (
     devices,
     tables,
     predictors,
+    doctor,
 )
 _GROUPS = {devices: devices_app, tables: tables_app, predictors: predictors_app}
 
 app = typer.Typer(
+    cls=CompletingGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich would double the time that --help takes
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -69,7 +71,9 @@ for command in COMMANDS:
 
 def _print_version(asked: bool) -> None:
     if asked:
-        print(__version__)
+        from ofa_deploy.cli._versions import version_text
+
+        print(version_text())
         raise typer.Exit
 
 
@@ -78,7 +82,10 @@ def options(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", help="Show the version and exit.", is_eager=True, callback=_print_version
+            "--version",
+            help="Show the version, and those of the libraries that compute; exit.",
+            is_eager=True,
+            callback=_print_version,
         ),
     ] = False,
 ) -> None:

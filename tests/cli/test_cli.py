@@ -295,16 +295,6 @@ def test_spaces_tells_sizes(cli: Cli) -> None:
     assert rows[SPACE]["params_min"] == space.cost(space.smallest).params
 
 
-def test_show_adds_up(job: Any, cli: Cli) -> None:
-    record = json.loads(job.subnet.read_text())
-    rows = parsed(cli("show", job.subnet, "--table", job.table, "--format", "json").stdout, "json")
-    table = LatencyTable.load(job.table)
-    assert sum(row["macs"] for row in rows) == record["candidate"]["predicted"]["macs"]
-    assert [row["ms"] for row in rows] == [table.blocks[row["block"]].ms for row in rows]
-    shares = [int(row["share"].removesuffix("%")) for row in rows]
-    assert sum(shares) == pytest.approx(100, abs=len(shares))
-
-
 def test_tables_shows_the_slowest_blocks_first(job: Any, cli: Cli) -> None:
     made = cli("tables", "show", job.table, "--sort", "ms", "--format", "json")
     times = [row["ms"] for row in json.loads(made.stdout)]
@@ -319,35 +309,6 @@ def test_tables_without_any_says_how_to_make_one(cli: Cli, monkeypatch: pytest.M
     assert made.code == 0
     assert json.loads(made.stdout) == []
     assert "ofa-deploy profile" in made.stderr
-
-
-def test_compare_writes_page_picture_and_figures(job: Any, here: Path, cli: Cli) -> None:
-    made = cli(
-        "compare", *job.fronts, "--out", "p.html", "--png", "p.png", "--csv", "figures/p.csv"
-    )
-    assert made.code == 0, made.stderr
-    assert "<html" in (here / "p.html").read_text().lower()
-    with Image.open(here / "p.png") as picture:
-        assert min(picture.size) > 200
-    rows = parsed((here / "figures" / "p.csv").read_text(), "csv")
-    archs = {str(each.arch) for path in job.fronts for each in FrontFile.load(path).pareto}
-    assert {row["arch"] for row in rows} == archs
-    assert all(f"wrote {name}" in made.stderr for name in ("p.html", "p.png", "figures/p.csv"))
-
-
-def test_compare_names_fronts_as_asked(job: Any, cli: Cli) -> None:
-    made = cli("compare", *job.fronts, "--label", "guessed", "--label", "seen")
-    assert made.code == 0, made.stderr
-    assert "guessed" in made.stdout and "seen" in made.stdout
-
-
-def test_compare_refuses_other_conditions_and_labels(job: Any, here: Path, cli: Cli) -> None:
-    other = edited(
-        Path(shutil.copy(job.fronts[0], here / "other.front.json")),
-        lambda value: value["conditions"].update(threads=4),
-    )
-    assert "threads (1, 4)" in cli("compare", job.fronts[0], other).error(1)
-    assert "expected 2 labels, found 1" in cli("compare", *job.fronts, "--label", "a").error(1)
 
 
 # -- quiet ----------------------------------------------------------------------------------
@@ -405,7 +366,8 @@ def test_help_lists_the_commands(cli: Cli) -> None:
 
 def test_version(cli: Cli) -> None:
     made = cli("--version")
-    assert (made.code, made.stdout) == (0, f"{__version__}\n")
+    assert made.code == 0
+    assert made.stdout.startswith(f"ofa-deploy {__version__}\n")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,35 @@
+"""Large tables, fronts and spaces take time and memory that grow about as they do."""
+
+from pathlib import Path
+
+import pytest
+
+from ofa_deploy.space import SearchSpace
+from tests.faults.crowd import profile_many, why_not
+from tests.faults.loads import LOADS, exponent, load
+
+_SMALL = {"walk-space": 4}
+
+
+@pytest.mark.parametrize("name", ["compare-tables", "keep-front", "walk-space"])
+def test_work_of_a_small_size(name: str) -> None:
+    """The work itself is what it says: sizes are asserted within."""
+    assert load(name, _SMALL.get(name, 500)).cpu > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("name", LOADS)
+def test_growth_is_near_linear(name: str) -> None:
+    kind = LOADS[name]
+    few, some, many = (load(name, size) for size in kind.sizes)
+    assert exponent(few, many) < kind.most_exponent, (few, some, many)
+    assert many.peak_mib < kind.most_mib, many
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.skipif(bool(why_not()), reason=why_not() or "possible")
+def test_fifty_profiles_at_once(tiny_space: SearchSpace, tmp_path: Path) -> None:
+    taken = profile_many(tmp_path, tiny_space, 50)
+    assert taken.peak_mib < 8192, taken

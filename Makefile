@@ -8,8 +8,10 @@ PIP_INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c con
 # Two workers on two cores: more threads in each would only wait for one another.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
+ARM := build/arm64
+
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all lint wheel clean
+.PHONY: help quickstart test test-all test-arm fuzz lint wheel docs notebooks clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -24,6 +26,15 @@ test: lint ## check style and types, then run the tests
 test-all: test ## the same, then the slow tests
 	$(PYTEST) -m slow || test $$? -eq 5  # 5: there is no slow test
 
+test-arm: $(VENV)/.installed-dev $(ARM)/.ready ## run the agent on an ARM processor that qemu emulates
+	$(PYTEST) -n 0 -m arm tests/arm
+
+fuzz: $(VENV)/.installed-dev ## feed every parser inputs that find new paths (MINUTES=1 a format)
+	@$(PIP_INSTALL) --no-build-isolation -e '.[fuzz]' || echo "no atheris here: going on without"
+	@$(BIN)/python -c 'from tests.faults.corrupt_worker import FORMATS; print(*FORMATS, sep="\n")' | \
+	  while read -r format; do nice -n 10 $(BIN)/python -m tests.faults.fuzz_targets "$$format" \
+	    $$(( $(or $(MINUTES),1) * 60 )) runs/fuzz </dev/null || exit 1; done
+
 lint: $(VENV)/.installed-dev ## check style and types
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
@@ -32,8 +43,14 @@ lint: $(VENV)/.installed-dev ## check style and types
 wheel: $(VENV)/.installed-dev ## build dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation
 
+docs: $(VENV)/.installed-dev ## build the documentation into site/, with warnings as errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+notebooks: $(VENV)/.installed-dev ## execute the notebooks again and keep their outputs
+	$(BIN)/python notebooks/execute.py
+
 clean: ## remove the environment, caches and what was built (runs/ stays)
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment of an old or half-made Python is replaced, a good one is kept.
@@ -58,3 +75,6 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@$(PIP_INSTALL) setuptools  # which TensorRT for RTX is built with, having no wheel
 	@$(PIP_INSTALL) --no-build-isolation -e '.[dev]'
 	@touch $@
+
+$(ARM)/.ready: tests/arm/make_root.py | $(VENV)/.made
+	@$(BIN)/python tests/arm/make_root.py $(ARM)

@@ -18,7 +18,7 @@ LAYERS = {
     name: layer
     for layer, names in enumerate(
         (
-            ("errors", "_files", "_folders", "_processes", "_progress"),
+            ("errors", "_blas", "_files", "_folders", "_leftovers", "_processes", "_progress"),
             ("space", "pareto", "data"),
             ("cost", "graph", "hardware", "runtimes"),
             ("supernet", "profiling", "predict"),
@@ -31,6 +31,7 @@ LAYERS = {
 }
 # The only imports within a layer: (who imports, what is imported). Never both ways round.
 SIDEWAYS = {
+    ("_files", "_leftovers"),
     ("_files", "errors"),
     ("pareto", "space"),
     ("runtimes", "graph"),
@@ -50,7 +51,7 @@ TORCH_FREE = (
     "search",
     "predict",
 )
-SLOW_TO_IMPORT = {"torch", "pandas", "sklearn", "matplotlib", "plotly", "onnx"}
+SLOW_TO_IMPORT = {"torch", "pandas", "sklearn", "matplotlib", "onnx"}
 
 
 def _imported(tree: ast.Module, package: list[str]) -> Iterator[tuple[int, str]]:

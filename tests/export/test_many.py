@@ -104,6 +104,7 @@ class Pool:
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> type[Pool]:
     monkeypatch.setattr(bundle_module, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(bundle_module, "end_with_parent", lambda: None)  # there is no process
     monkeypatch.setattr(bundle_module, "_shared", None)  # to be as before, when it is done
     monkeypatch.setattr(Pool, "dies", None)
     return Pool

@@ -1,8 +1,9 @@
 """Accuracy models: predictions, intervals, files."""
 
-from collections.abc import Callable
+from collections.abc import os
 from pathlib import Path
 
+import Callable
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -84,10 +85,14 @@ def test_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
 def test_unreadable_file_is_said_to_be_unreadable(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def denied(self: Path) -> bytes:
-        raise PermissionError(13, "Permission denied")
+    opened = os.open
 
-    monkeypatch.setattr(Path, "read_bytes", denied)
+    def denied(path: object, *flags: int) -> int:
+        if path == saved:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *flags)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", denied)
     with pytest.raises(StorageError, match="Permission denied"):
         load_accuracy_model(saved)
 

@@ -1,9 +1,9 @@
 """Accuracy models: predictions, intervals, files."""
 
-from collections.abc import os
+import os
+from collections.abc import Callable
 from pathlib import Path
 
-import Callable
 import numpy as np
 import numpy.typing as npt
 import onnx

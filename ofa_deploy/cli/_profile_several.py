@@ -89,7 +89,8 @@ def _all_ended(parts: "Sequence[_Part]", together: "_Together") -> bool:
         part.start()
     try:
         for part in parts:
-            part.join()
+            while part.is_alive():  # a signal that another thread got is heard between two waits
+                part.join(_POLL_S)
     except KeyboardInterrupt:
         together.stopped.set()
         end = time.monotonic() + _LAST_WAIT_S

@@ -135,6 +135,7 @@ def test_disk_that_is_read_only(world: World, disk: Disk, name: str) -> None:
 # -- files that vanish ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "what"), [("evaluate", "r/evaluations.jsonl")])
 def test_file_that_vanishes_meanwhile(world: World, name: str, what: str) -> None:
     (point,) = sampled(1, len(world.undisturbed(name).points), seed=3)

@@ -1,6 +1,6 @@
 """Commands that are killed with SIGKILL end as if nothing had happened, once they are given again.
 
-The quick part tries a few points of each command; the slow one all, and random times.
+The quick part tries a few points of two commands; the slow one all of all, and random times.
 """
 
 import random
@@ -13,6 +13,7 @@ from tests.faults.injection import Commands, Fault, left_behind
 from tests.faults.killing import COMMANDS, World, sampled
 
 Amount = Callable[[int], int]
+QUICK = ("evaluate", "export")  # a journal, and a folder that is renamed into place
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,9 @@ def problems(world: World, name: str, points: list[int]) -> dict[str, list[str]]
     return {point: said for point, said in found.items() if said}
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in COMMANDS]
+)
 def test_killed_at_some_points(world: World, name: str) -> None:
     total = len(world.undisturbed(name).points)
     assert total > 10

@@ -242,6 +242,7 @@ def test_what_an_agent_leaves_behind_is_nothing(
 # -- cut twenty times -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_profile_over_a_connection_that_is_cut_twenty_times(
     device: Ssh,

@@ -11,7 +11,6 @@ is what the machine itself moves. The machine must do nothing else::
 
 import argparse
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +33,7 @@ from ofa_deploy.profiling import (
 )
 from ofa_deploy.profiling.remote.ssh import Ssh
 from ofa_deploy.space import SearchSpace, get_space
-from tests.profiling.places import Server, make_key, port_of, server_command, why_no_server
+from tests.profiling.places import running_server, why_no_server
 
 Turn = Mapping[str, Measurement]
 
@@ -46,17 +45,7 @@ def loopback(folder: Path) -> Iterator[tuple[str, Ssh]]:
     kind = next((kind for kind, reason in reasons.items() if not reason), None)
     if kind is None:
         sys.exit("; ".join(reasons.values()))
-    host = make_key(folder / "host")
-    make_key(folder / "client")
-    (folder / "known_hosts").write_text(f"device {host}\n")
-    command = server_command(folder, kind)
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
-        ) as process,
-    ):
-        server = Server(folder, port_of(command, process))
+    with running_server(folder, kind) as server:
         config = server.config(folder / "config")
         yield kind, Ssh(Connection("device"), sys.executable, config)
 

@@ -69,7 +69,6 @@ class Runtime(ABC):
         """Why nothing can be run here, in one line; None if it can."""
         return None
 
-    @abstractmethod
     def build(
         self,
         model: onnx.ModelProto,
@@ -87,7 +86,9 @@ class Runtime(ABC):
             InputError: if INT8 is asked for without calibration.
             MissingDependencyError: if the engine is not installed.
         """
+        return self.to_time(model, precision, calibration)
 
+    @abstractmethod
     def to_time(
         self,
         model: onnx.ModelProto,
@@ -107,7 +108,6 @@ class Runtime(ABC):
         Raises:
             UnknownNameError, InputError, MissingDependencyError: as ``build``.
         """
-        return self.build(model, precision, calibration)
 
     @abstractmethod
     def load(self, artefact: bytes, *, threads: int = 1) -> Session:

@@ -15,7 +15,7 @@ from ofa_deploy.runtimes.base import ByteMath, Floats, Runtime, Session, check_b
 from ofa_deploy.runtimes.onnx_file import check_self_contained
 from ofa_deploy.runtimes.onnx_fp16 import half
 from ofa_deploy.runtimes.ort_session import bind, missing, open_session
-from ofa_deploy.runtimes.trt.graphs import fixed, with_precision
+from ofa_deploy.runtimes.trt.graphs import to_build
 
 __all__ = ["OnnxRuntime", "OnnxRuntimeCuda", "OnnxRuntimeTensorRt"]
 
@@ -53,14 +53,6 @@ class OnnxRuntime(Runtime):
 
     def why_not(self) -> str | None:
         return missing(ort, self.name)
-
-    def build(
-        self,
-        model: onnx.ModelProto,
-        precision: str = "fp32",
-        calibration: Sequence[Floats] = (),
-    ) -> bytes:
-        return self.to_time(model, precision, calibration)
 
     def to_time(
         self,
@@ -134,5 +126,4 @@ class OnnxRuntimeTensorRt(OnnxRuntimeCuda):
         processor: str = "here",
     ) -> bytes:
         check_build(self, precision, calibration)
-        ready = with_precision(model, precision, calibration)
-        return bytes(fixed(ready, batch).SerializeToString())
+        return to_build(model, precision, calibration, batch)

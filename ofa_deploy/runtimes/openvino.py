@@ -108,14 +108,6 @@ class OpenVino(Runtime):
             "NUM_STREAMS": 1,
         }
 
-    def build(
-        self,
-        model: onnx.ModelProto,
-        precision: str = "fp32",
-        calibration: Sequence[Floats] = (),
-    ) -> bytes:
-        return self.to_time(model, precision, calibration)
-
     def to_time(
         self,
         model: onnx.ModelProto,

@@ -29,7 +29,7 @@ from ofa_deploy.runtimes.trt.artefact import (
 )
 from ofa_deploy.runtimes.trt.build import build_plan
 from ofa_deploy.runtimes.trt.cuda import Cuda, gpu
-from ofa_deploy.runtimes.trt.graphs import fixed, with_precision
+from ofa_deploy.runtimes.trt.graphs import to_build
 from ofa_deploy.runtimes.trt.kept import TIMING_CACHE, sealed, unsealed
 from ofa_deploy.runtimes.trt.module import check_version
 from ofa_deploy.runtimes.trt.plan import Plan
@@ -127,8 +127,7 @@ class EngineRuntime(Runtime):
     ) -> bytes:
         """The ONNX, of that precision's types: the engine is built where it is timed."""
         check_build(self, precision, calibration)
-        ready = with_precision(model, precision, calibration)
-        return bytes(fixed(ready, batch).SerializeToString())
+        return to_build(model, precision, calibration, batch)
 
     def build_ready(self, model: bytes, precision: str) -> bytes:
         """Build from an ONNX whose types are those of ``precision`` already.

@@ -16,7 +16,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ofa_deploy.cli.main import app
+from ofa_deploy.predict import AccuracyModel, fit_accuracy
 from ofa_deploy.profiling import Protocol
+from ofa_deploy.search import evolution
+from ofa_deploy.space import get_space
 
 ROOT = Path(__file__).resolve().parents[2]
 bundle_module: Any = importlib.import_module("ofa_deploy.export.bundle")
@@ -236,3 +239,25 @@ def job(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
 
 def budget(ms: float) -> tuple[str, str]:
     return ("--constraint", f"latency <= {ms} ms")
+
+
+# -- searches by models alone ---------------------------------------------------------------
+
+
+@pytest.fixture
+def short_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that look at what is asked, not at how good the answer is."""
+    find = evolution.search
+
+    def short(*args: Any, **options: Any) -> Any:
+        return find(*args, **{**options, "population": 20, "generations": 2, "climbs": 0})
+
+    monkeypatch.setattr("ofa_deploy.search.search", short)
+
+
+@pytest.fixture(scope="session")
+def accuracy() -> AccuracyModel:
+    """An accuracy model of ``mbv3-nano-32``: larger is better."""
+    space = get_space("mbv3-nano-32")
+    archs = space.decode(space.sample(np.random.default_rng(0), 30))
+    return fit_accuracy(space, archs, [40 + np.log(space.cost(a).macs) for a in archs])

@@ -14,10 +14,10 @@ import pytest
 
 from ofa_deploy.errors import InfeasibleError
 from ofa_deploy.hardware import LatencyTable
-from ofa_deploy.pareto import Candidate, ParetoFront
-from ofa_deploy.predict import AccuracyModel, fit_accuracy
+from ofa_deploy.pareto import Candidate
+from ofa_deploy.predict import AccuracyModel
 from ofa_deploy.profiling import reference_arch
-from ofa_deploy.search import FrontFile, Verified, evolution, models_of, parse_constraint
+from ofa_deploy.search import FrontFile, Verified, models_of, parse_constraint
 from ofa_deploy.space import get_space
 from tests.search.measured import measured_table, on
 from tests.tables import measurement, table_of
@@ -31,21 +31,7 @@ search_job: Any = importlib.import_module("ofa_deploy.cli._search_job")
 workspace: Any = importlib.import_module("ofa_deploy.cli._workspace")
 
 
-@pytest.fixture(autouse=True)
-def _short_searches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is asked is looked at here, not how good the answer is."""
-    find = evolution.search
-
-    def short(*args: Any, **options: Any) -> ParetoFront:
-        return find(*args, **{**options, "population": 20, "generations": 2, "climbs": 0})
-
-    monkeypatch.setattr("ofa_deploy.search.search", short)
-
-
-@pytest.fixture(scope="module")
-def accuracy() -> AccuracyModel:
-    archs = NANO.decode(NANO.sample(np.random.default_rng(0), 30))
-    return fit_accuracy(NANO, archs, [40 + np.log(NANO.cost(a).macs) for a in archs])
+pytestmark = pytest.mark.usefixtures("short_searches")
 
 
 @pytest.fixture

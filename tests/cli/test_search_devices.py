@@ -5,11 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from ofa_deploy.predict import AccuracyModel, fit_accuracy
-from ofa_deploy.search import FrontFile, evolution
+from ofa_deploy.predict import AccuracyModel
+from ofa_deploy.search import FrontFile
 from ofa_deploy.space import SearchSpace, get_space
 from tests.search.measured import measured_table
 
@@ -18,21 +17,7 @@ NANO = get_space("mbv3-nano-32")
 table_module: Any = importlib.import_module("ofa_deploy.hardware.table")
 
 
-@pytest.fixture(autouse=True)
-def _short_searches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is asked is looked at here, not how good the answer is."""
-    find = evolution.search
-
-    def short(*args: Any, **options: Any) -> Any:
-        return find(*args, **{**options, "population": 20, "generations": 2, "climbs": 0})
-
-    monkeypatch.setattr("ofa_deploy.search.search", short)
-
-
-@pytest.fixture(scope="module")
-def accuracy() -> AccuracyModel:
-    archs = NANO.decode(NANO.sample(np.random.default_rng(0), 30))
-    return fit_accuracy(NANO, archs, [40 + np.log(NANO.cost(a).macs) for a in archs])
+pytestmark = pytest.mark.usefixtures("short_searches")
 
 
 @pytest.fixture

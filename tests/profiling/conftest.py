@@ -18,9 +18,7 @@ from tests.profiling.places import (
     Server,
     bare_site,
     interpreter,
-    make_key,
-    port_of,
-    server_command,
+    running_server,
     why_no_server,
 )
 
@@ -79,18 +77,8 @@ def ssh_server(
     kind = next((kind for kind, reason in reasons.items() if not reason), None)
     if kind is None:
         pytest.skip("; ".join(reasons.values()))
-    folder = tmp_path_factory.mktemp("ssh")
-    host = make_key(folder / "host")
-    make_key(folder / "client")
-    (folder / "known_hosts").write_text(f"device {host}\n")
-    command = server_command(folder, kind)
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
-        ) as process,
-    ):
-        yield Server(folder, port_of(command, process))
+    with running_server(tmp_path_factory.mktemp("ssh"), kind) as server:
+        yield server
 
 
 @pytest.fixture

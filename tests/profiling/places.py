@@ -7,7 +7,8 @@ import struct
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata, util
 from pathlib import Path
@@ -25,7 +26,7 @@ __all__ = [
     "bare_site",
     "interpreter",
     "make_key",
-    "port_of",
+    "running_server",
     "server_command",
     "why_no_server",
 ]
@@ -245,3 +246,19 @@ def _reset(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.shutdown(socket.SHUT_RDWR)
     connection.close()
+
+
+@contextmanager
+def running_server(folder: Path, kind: str) -> Iterator[Server]:
+    """A server of that kind, with new keys in ``folder``, until the end of the block."""
+    host = make_key(folder / "host")
+    make_key(folder / "client")
+    (folder / "known_hosts").write_text(f"device {host}\n")
+    command = server_command(folder, kind)
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        ) as process,
+    ):
+        yield Server(folder, port_of(command, process))

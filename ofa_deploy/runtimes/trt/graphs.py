@@ -12,7 +12,7 @@ from ofa_deploy.errors import InputError
 from ofa_deploy.runtimes.base import ByteMath, Floats
 from ofa_deploy.runtimes.onnx_fp16 import half
 
-__all__ = ["fixed", "quantized", "with_precision"]
+__all__ = ["fixed", "quantized", "to_build", "with_precision"]
 
 _TO_INT8 = ["Conv", "Gemm"]
 
@@ -94,3 +94,14 @@ def fixed(model: onnx.ModelProto, batch: int | None) -> onnx.ModelProto:
             if size.dim_param == name:
                 size.dim_value = batch
     return model
+
+
+def to_build(
+    model: onnx.ModelProto, precision: str, calibration: Sequence[Floats], batch: int | None
+) -> bytes:
+    """The ONNX of that precision's types, for one batch alone if one is named.
+
+    Raises:
+        InputError: if the graph cannot be had in that precision.
+    """
+    return bytes(fixed(with_precision(model, precision, calibration), batch).SerializeToString())

@@ -16,8 +16,7 @@ on where it stopped. A run takes one thread: start it once for every core. Super
 
 Rows are judged on the 2,000 test images, corrupted in 25 ways too; epochs are chosen on the 1,500
 validation images. ``cpu_seconds`` is training with its evaluations, without the judging. Latency is
-measured when a run ends, in turns with a reference, which other programs still disturb; rows that a
-machine was too noisy for have none, and ``--latency`` measures them again.
+measured afterwards, with nothing else at work, in turns with a reference: ``--latency``.
 """
 
 import argparse
@@ -236,7 +235,7 @@ def run(method: str, seed: int, name: str, path: Path, data: DataSplits, folder:
         **{key: value for key, value in judged.items() if key in COLUMNS},  # type: ignore[arg-type]
         training_macs=costs[0],
         training_sparse_macs=costs[1],
-        **latencies(ensemble),
+        **dict.fromkeys(LATENCIES, math.nan),  # until --latency
         cpu_seconds=round(spent, 1),
         commit=commit(),
         settings=settings_of(method, arch),
@@ -314,8 +313,8 @@ def exclusive_wait(folder: Path) -> Any:
             time.sleep(5)
 
 
-def measure_again(runs: Path, supernets: Path, seeds: int) -> None:
-    """Measure the latency of rows that have none."""
+def measure_missing(runs: Path, supernets: Path, seeds: int) -> None:
+    """Measure the latency of rows that have none; needs a machine with nothing else at work."""
     data = load_data("glyphs", size=32)
     for seed, name, method in wanted(seeds):
         row = is_there(seed, name, method)
@@ -468,7 +467,7 @@ def main() -> None:
         plan()
         return
     if arguments.latency:
-        measure_again(arguments.runs, arguments.supernets, arguments.seeds)
+        measure_missing(arguments.runs, arguments.supernets, arguments.seeds)
     elif not arguments.summary:
         train_missing(arguments.runs, arguments.supernets, arguments.seeds, arguments.minutes)
     summary(finished(), arguments.png)

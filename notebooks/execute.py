@@ -18,6 +18,7 @@ from nbclient import NotebookClient
 
 HERE = Path(__file__).resolve().parent
 NEEDS_WEIGHTS = "6_your_published_weights.ipynb"
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _RUNNING = re.compile(r"^.*: \d+/\d+, \d+ s left.*\n", re.MULTILINE)  # progress of the while
 
 
@@ -63,7 +64,8 @@ def _tidy(notebook: Any, folder: Path) -> Any:
             cell.outputs = _joined(cell.outputs)
         for output in cell.get("outputs", ()):
             if "text" in output:
-                output["text"] = _RUNNING.sub("", _without(places, output["text"]))
+                text = _COLOURS.sub("", _without(places, output["text"]))
+                output["text"] = _RUNNING.sub("", text)
             for kind, data in output.get("data", {}).items():
                 if isinstance(data, str) and kind.startswith("text/"):
                     output["data"][kind] = _without(places, data)

@@ -186,8 +186,6 @@ def _latencies(front: "ParetoFront") -> list[tuple[str, str]]:
 
 
 def _target(conditions: "Conditions") -> str:
-    if (conditions.runtime, conditions.precision) == ("onnxruntime", "fp32"):
-        return ""  # what is exported unless asked otherwise; all else loads torch to be told
     from ofa_deploy.export import export_target
 
     return export_target(conditions.runtime, conditions.precision)

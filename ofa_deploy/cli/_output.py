@@ -188,7 +188,7 @@ def progress(quiet: bool) -> Progress:
     """Bars on a terminal, a line now and then elsewhere, nothing when quiet."""
     if quiet:
         return SILENT
-    return _Bars() if _stderr.is_terminal else _Lines()
+    return _Bars() if _on_terminal() else _Lines()
 
 
 @contextmanager
@@ -196,11 +196,16 @@ def progress_of_several(names: Sequence[str], quiet: bool) -> Iterator[dict[str,
     """``progress`` for work that threads do side by side: one display, a line a name."""
     if quiet:
         yield dict.fromkeys(names, SILENT)
-    elif _stderr.is_terminal:
+    elif _on_terminal():
         with _rich_bars() as bars:
             yield {name: _Bars(name, bars) for name in names}
     else:
         yield {name: _Lines(name) for name in names}
+
+
+def _on_terminal() -> bool:
+    """Whether bars can move: a notebook takes colours, but keeps every frame of a bar."""
+    return _stderr.file.isatty()
 
 
 def _rich_bars() -> "RichBars":

@@ -1,5 +1,6 @@
 """``ofa-deploy compare``: Pareto fronts of devices, methods, precisions, budgets or runs."""
 
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +11,11 @@ from ofa_deploy.cli._options import QuietOption
 from ofa_deploy.cli._output import guarded, quoted, say, show_table, wrote
 
 if TYPE_CHECKING:
-    from ofa_deploy.report import Report, Series
+    from ofa_deploy.report import Report, Row, Series
 
 __all__ = ["compare"]
+
+_PREDICTED = 12  # networks of a front that the terminal shows
 
 
 @guarded
@@ -141,13 +144,28 @@ def _reference(text: str | None) -> dict[str, float] | None:
 def _show(report: "Report", *, quiet: bool) -> None:
     from ofa_deploy.report import rich_table
 
-    show_table(rich_table(report.rows))
+    rows = _few(report.rows)
+    show_table(rich_table(rows))
+    if len(rows) < len(report.rows):
+        left = len(report.rows) - len(rows)
+        say(f"{left:,} more networks are only predicted; --csv and --out have all", quiet=quiet)
     for panel in report.panels:
         for name, values in panel.differences.items():
             where = f" on {panel.name}" if panel.name else ""
             say(f"{name} differs{where}: {', '.join(values)}", quiet=quiet)
     for table in report.tables().values():
         show_table(rich_table(table))
+
+
+def _few(rows: "list[Row]") -> "list[Row]":
+    """What was measured, and of what was only predicted a few from end to end of each front."""
+    kept = []
+    for _, group in groupby(rows, key=lambda row: (row["series"], row["device"])):
+        found = list(group)
+        guesses = [i for i, row in enumerate(found) if row["measured_ms"] is row["top1"] is None]
+        hidden = {*guesses[:-1]} - {*guesses[:: max(1, -(-len(guesses) // _PREDICTED))]}
+        kept += [row for i, row in enumerate(found) if i not in hidden]
+    return kept
 
 
 def _write(

@@ -1,5 +1,6 @@
 """``ofa-deploy plan``: what a space can reach on devices, before any training."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ from ofa_deploy.cli._output import (
     progress,
     quoted,
     say,
+    show_table,
 )
 
 if TYPE_CHECKING:
@@ -90,6 +92,8 @@ def plan(
         wanted = [c.metric for c in asked if isinstance(c, Constraint)]
         found = planned(chosen, latency_metrics(chosen, tables, wanted), asked, seed=seed)
     _show(chosen, found, output, quiet)
+    _checked(chosen, found, quiet)
+    next_steps(_next(space, run, table or [], constraint or []), quiet=quiet)
 
 
 def _measured(
@@ -135,16 +139,39 @@ def _measured(
 
 
 def _show(space: "SearchSpace", found: "Plan", output: OutputFormat, quiet: bool) -> None:
-    from ofa_deploy.errors import InfeasibleError
-
-    rows: list[dict[str, object]] = [
-        {"metric": r.metric, "least": r.least, "middle": r.middle, "greatest": r.greatest}
-        for r in found.reach
-    ]
     sizes = ", ".join(map(str, space.resolutions))
-    emit(rows, output, title=f"{space.name} at {sizes} pixels: what its networks reach")
+    title = f"{space.name} at {sizes} pixels: what its networks reach"
+    if output is OutputFormat.table:
+        from ofa_deploy.report import TextTable, rich_table
+        from ofa_deploy.report.units import metric
+
+        show_table(
+            rich_table(
+                TextTable(
+                    title,
+                    headers=("Metric", "Least", "Middle", "Greatest"),
+                    numeric=(False, True, True, True),
+                    rows=tuple(
+                        (r.metric, *(metric(r.metric, v) for v in (r.least, r.middle, r.greatest)))
+                        for r in found.reach
+                    ),
+                )
+            )
+        )
+    else:
+        emit([asdict(r) for r in found.reach], output, title=title)
     for text, share in found.shares.items():
         say(f"{text}: met by {share:.2%} of random networks", quiet=quiet)
+
+
+def _checked(space: "SearchSpace", found: "Plan", quiet: bool) -> None:
+    """Say how large a network may be.
+
+    Raises:
+        InfeasibleError: if none meets all constraints.
+    """
+    from ofa_deploy.errors import InfeasibleError
+
     if found.best is None:
         near = found.nearest
         about = f"; nearest: {near.arch}" if near else ""
@@ -155,4 +182,15 @@ def _show(space: "SearchSpace", found: "Plan", output: OutputFormat, quiet: bool
         )
     macs = found.best.predicted["macs"] / 1e6
     say(f"the largest network that meets all of it has {macs:.1f} million MACs", quiet=quiet)
-    next_steps(f"ofa-deploy train --space {quoted(space.name)} --data DIR", quiet=quiet)
+
+
+def _next(space: str | None, run: Path | None, tables: list[Path], constraints: list[str]) -> str:
+    """Train the space, or search the run that was trained already."""
+    if run is None:
+        named = f" --space {quoted(space)}" if space else ""
+        return f"ofa-deploy train{named} --data DIR"
+    if not tables:
+        return f"ofa-deploy profile --run {quoted(run)}"
+    from_tables = [f"--table {quoted(path)}" for path in tables]
+    asked = [f"--constraint {quoted(text)}" for text in constraints]
+    return " ".join(["ofa-deploy search --run", quoted(run), *from_tables, *asked])

@@ -14,7 +14,6 @@ from ofa_deploy.export.classify import run_in_batches, top1_of
 from ofa_deploy.export.gate import prepared
 from ofa_deploy.export.options import ExportOptions
 from ofa_deploy.export.source import Source
-from ofa_deploy.export.targets import TARGETS
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.profiling import Subject
 from ofa_deploy.runtimes import get_runtime
@@ -22,7 +21,7 @@ from ofa_deploy.space import Arch
 from ofa_deploy.supernet import Ensemble
 from ofa_deploy.train import Evaluator, Ranks, RunFile
 
-__all__ = ["AsShipped", "export_target", "kept_as"]
+__all__ = ["AsShipped", "kept_as"]
 
 
 def kept_as(runtime: str, precision: str) -> str:
@@ -31,17 +30,6 @@ def kept_as(runtime: str, precision: str) -> str:
     Float32 is the same in every engine to rounding; INT8 is placed by each in its own way.
     """
     return "" if precision in ("fp32", "unknown") else f"-{runtime}-{precision}"
-
-
-def export_target(runtime: str, precision: str) -> str:
-    """The target that exports what was measured.
-
-    Empty for what is exported unless asked otherwise, and where no target is of that kind.
-    """
-    for name, target in TARGETS.items():
-        if (target.runtime, target.precision) == (runtime, precision):
-            return "" if name in ExportOptions().targets else name
-    return ""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from ofa_deploy.export.manifest import TargetRecord
 from ofa_deploy.export.options import ExportOptions
 from ofa_deploy.export.target import Target
 
-__all__ = ["TARGETS", "check_targets", "get_target", "preferred"]
+__all__ = ["TARGETS", "check_targets", "export_target", "get_target", "preferred"]
 
 TARGETS: dict[str, Target] = {
     target.name: target
@@ -39,6 +39,17 @@ def get_target(name: str) -> Target:
     if name not in TARGETS:
         raise UnknownNameError("target", name, TARGETS)
     return TARGETS[name]
+
+
+def export_target(runtime: str, precision: str) -> str:
+    """The target that exports what was measured.
+
+    Empty for what is exported unless asked otherwise, and where no target is of that kind.
+    """
+    for name, target in TARGETS.items():
+        if (target.runtime, target.precision) == (runtime, precision):
+            return "" if name in ExportOptions().targets else name
+    return ""
 
 
 def check_targets(options: ExportOptions) -> None:

@@ -23,9 +23,9 @@ Cli = Callable[..., Any]
 
 @pytest.fixture
 def front(tiny_space: SearchSpace, here: Path) -> Callable[..., Path]:
-    """Write a front of eight networks, the slowest ``factor`` times 8 ms."""
+    """Write a front of networks, the i-th takes ``factor`` times i ms."""
     drawn = tiny_space.decode(tiny_space.sample(np.random.default_rng(4), 40))
-    archs = list(dict.fromkeys(drawn))[:8]
+    every = list(dict.fromkeys(drawn))
 
     def make(
         name: str,
@@ -33,9 +33,10 @@ def front(tiny_space: SearchSpace, here: Path) -> Callable[..., Path]:
         conditions: Conditions | None = SOMEWHERE,
         metrics: tuple[str, ...] = ("latency",),
         kind: Any = "measured",
+        networks: int = 8,
     ) -> Path:
         candidates = []
-        for i, arch in enumerate(archs):
+        for i, arch in enumerate(every[:networks]):
             values = {"top1": 60.0 + 2 * i}
             values |= {m: factor * (1 + i) * (1 + k) for k, m in enumerate(metrics)}
             told = {m: 1.1 * v for m, v in values.items()}
@@ -74,6 +75,20 @@ def test_writes_every_file(front: Callable[..., Path], here: Path, cli: Cli) -> 
     assert json.loads((here / "p.json").read_text())["schema"] == "report/1"
     written = ["p.html", "p.png", "p.svg", "p.json", *(f"tables/{name}.csv" for name in names)]
     assert all(f"wrote {name}\n" in made.stderr for name in written)
+
+
+def test_of_what_is_only_predicted_it_prints_a_few(
+    front: Callable[..., Path], here: Path, cli: Cli
+) -> None:
+    measured, guessed = front("m"), front("p", 1.3, kind="predicted", networks=30)
+    made = cli("compare", measured, guessed, "--csv", "n.csv")
+    assert made.code == 0, made.stderr
+    assert len((here / "n.csv").read_text().splitlines()) == 1 + 8 + 30
+    printed = [line.split() for line in made.stdout.partition("Hypervolume")[0].splitlines()]
+    predicted = [float(words[1]) for words in printed if words[:1] == ["p"]]
+    assert len(predicted) == 11 and "19 more networks are only predicted" in made.stderr
+    assert (predicted[0], predicted[-1]) == pytest.approx((1.1 * 1.3, 1.1 * 1.3 * 30), rel=0.01)
+    assert sum(words[:1] == ["m"] for words in printed) == 8
 
 
 def test_tells_gain_and_hypervolume_with_a_stated_reference(

@@ -72,6 +72,14 @@ def test_plan_tells_which_budgets_are_met(cli: Cli, table: Path, slow: Path) -> 
     assert "the largest network that meets all of it has 1.6 million MACs" in made.stderr
 
 
+def test_plan_prints_units_and_what_comes_next(cli: Cli, table: Path, here: Path) -> None:
+    asked = ("--table", table, "--constraint", "latency <= 2 ms")
+    made = cli("plan", "--space", NANO.name, *asked)
+    rows = {words[0]: words[1:] for line in made.stdout.splitlines() if (words := line.split())}
+    assert rows["latency"][1::2] == ["ms"] * 3 and rows["peak_memory"][1] == "KiB"
+    assert f"ofa-deploy train --space {NANO.name} --data DIR" in made.stderr
+
+
 def test_plan_with_fixed_genes(cli: Cli, table: Path) -> None:
     fixed = ("--constraint", "expand = 2", "--constraint", "depth = 1")
     made = cli("plan", "--space", NANO.name, "--table", table, *fixed, "--format", "json")

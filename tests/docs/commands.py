@@ -1,8 +1,8 @@
-"""Finds the commands that the documentation shows, and parses them as ``ofa-deploy`` would."""
+"""Finds the commands that the documentation shows; parses and runs them as ``ofa-deploy`` would."""
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,21 @@ from typing import Any
 import typer
 
 from ofa_deploy.cli.main import app
+from tests.cli.conftest import Result, in_process
 
-__all__ = ["ROOT", "Command", "blocks_in", "commands_in", "parse"]
+__all__ = ["ROOT", "Command", "Reader", "blocks_in", "commands_in", "parse", "why_not"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(
     r"^(?P<fence>`{3,})(?P<kind>\w*)[^\n`]*\n(?P<body>.*?)^(?P=fence)\s*$", re.M | re.S
 )
 _SHELLS = ("sh", "bash", "console")
+# What makes a command quick; later options win.
+_QUICK = {
+    "train": ("--epochs", "3", "--batch", "16", "--threads", "1"),
+    "evaluate": ("--subnets", "9"),
+    "bench": ("--minutes", "0.01", "--processes", "1"),
+}
 _LAUNCHED = ("-m", "ofa_deploy", "--")  # torchrun ... -m ofa_deploy -- train ...
 
 
@@ -87,3 +94,34 @@ def parse(args: tuple[str, ...]) -> None:
 def _left(context: Any) -> list[str]:
     """What a group leaves for its command."""
     return [*getattr(context, "_protected_args", ()), *context.args]
+
+
+def why_not(command: Command, not_run: Mapping[str, str]) -> str | None:
+    """Why a command is not run here: by its beginning, or since it needs several processes."""
+    if command.launched:
+        return "needs several processes; tests/train/test_ranks.py starts some"
+    text = shlex.join(command.args)
+    return next((why for start, why in not_run.items() if text.startswith(start)), None)
+
+
+class Reader:
+    """Runs commands in their order, each once, as far as somebody has asked.
+
+    Args:
+        slow: those that are passed over, unless they are asked for.
+    """
+
+    def __init__(self, commands: Sequence[Command], slow: Collection[Command] = ()) -> None:
+        self._commands, self._slow = commands, slow
+        self._found: dict[str, Result] = {}
+
+    def reach(self, wanted: Command) -> Result:
+        """What this command says, after those before it."""
+        for command in self._commands:
+            passed = command in self._slow and command != wanted
+            if command.text not in self._found and not passed:
+                quick = () if "--help" in command.args else _QUICK.get(command.args[0], ())
+                self._found[command.text] = in_process(*command.args, *quick)
+            if command == wanted:
+                break
+        return self._found[wanted.text]

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Result, in_process
-from tests.docs.commands import ROOT, Command, blocks_in, commands_in, parse
+from tests.docs.commands import ROOT, Command, Reader, blocks_in, commands_in, parse, why_not
 
 DOCS = ROOT / "docs"
 # As a reader goes through them; pages that are not named follow in alphabetical order.
@@ -24,12 +23,6 @@ FIRST = (
 )
 # With a test of their own: tests/docs/test_guides.py.
 ELSEWHERE = ("guides/jetson-orin.md",)
-# What makes a command quick; later options win.
-QUICK = {
-    "train": ("--epochs", "3", "--batch", "16", "--threads", "1"),
-    "evaluate": ("--subnets", "9"),
-    "bench": ("--minutes", "0.01", "--processes", "1"),
-}
 # Commands that cannot be run here, by their beginning; they are parsed.
 NOT_RUN = {
     "--show-completion": "asks which shell has started it; tests/cli/test_doctor.py names one",
@@ -64,38 +57,14 @@ SHOWN = _shown()
 README = commands_in(ROOT / "README.md")
 
 
-def _why_not(command: Command) -> str | None:
-    if command.launched:
-        return "needs several processes; tests/train/test_ranks.py starts some"
-    text = shlex.join(command.args)
-    return next((why for start, why in NOT_RUN.items() if text.startswith(start)), None)
-
-
-RUN = [command for command in SHOWN if _why_not(command) is None]
+RUN = [command for command in SHOWN if why_not(command, NOT_RUN) is None]
 # Searching in INT8 takes a minute; tests/cli/test_precision.py does it on a smaller space.
 SLOW = [command for command in RUN if {"int8", "either"} & {*command.args}]
 
 
-class Reader:
-    """Runs the commands in their order, each once, as far as somebody has asked."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, Result] = {}
-
-    def reach(self, wanted: Command) -> Result:
-        """What this command says, after those before it; slow ones are passed over."""
-        for command in RUN:
-            if command.text not in self.found and (command not in SLOW or command == wanted):
-                quick = () if "--help" in command.args else QUICK.get(command.args[0], ())
-                self.found[command.text] = in_process(*command.args, *quick)
-            if command == wanted:
-                break
-        return self.found[wanted.text]
-
-
 @pytest.fixture(scope="module")
 def reader(world: Path) -> Reader:
-    return Reader()
+    return Reader(RUN, SLOW)
 
 
 @pytest.mark.parametrize(

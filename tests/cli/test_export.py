@@ -130,7 +130,7 @@ def test_several_subnets_side_by_side(job: Any, cli: Cli, here: Path) -> None:
     assert {path.name for path in Path("all").iterdir()} == {"a", "b"}
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_one_of_several_that_fails_hides_nothing(job: Any, cli: Cli, here: Path, jobs: int) -> None:
     subnets = [copied(job, here / "subnets", name) for name in ("a", "b", "c")]
     edited(subnets[1], calibration=0)

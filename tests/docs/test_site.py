@@ -74,6 +74,7 @@ def _text(path: Path) -> str:
     return "".join(_Page(path.read_text(encoding="utf-8")).text)
 
 
+@pytest.mark.slow
 def test_no_page_fetches_anything_from_elsewhere(site: Path) -> None:
     pages = sorted(site.rglob("*.html"))
     assert len(pages) > 20
@@ -85,11 +86,13 @@ def test_no_page_fetches_anything_from_elsewhere(site: Path) -> None:
         assert not re.search(r"url\(['\"]?(https?:)?//|@import", path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_no_page_uses_a_part_of_the_theme_that_is_loaded_from_elsewhere(site: Path) -> None:
     for path in site.rglob("*.html"):
         assert 'class="mermaid"' not in path.read_text(encoding="utf-8"), path
 
 
+@pytest.mark.slow
 def test_everything_that_is_fetched_is_there(site: Path) -> None:
     for path in site.rglob("*.html"):
         if path.name == "404.html":  # served from anywhere, with links from the root
@@ -99,6 +102,7 @@ def test_everything_that_is_fetched_is_there(site: Path) -> None:
                 assert (path.parent / url.partition("?")[0].partition("#")[0]).exists(), url
 
 
+@pytest.mark.slow
 def test_figures_are_drawn(site: Path) -> None:
     figures = {path.stem for path in (site / "figures").glob("*.svg")}
     shown = {
@@ -110,6 +114,7 @@ def test_figures_are_drawn(site: Path) -> None:
     assert "calibrated table" in (site / "figures" / "table_error.svg").read_text()
 
 
+@pytest.mark.slow
 def test_every_command_is_in_the_reference(site: Path) -> None:
     text = _text(site / "reference" / "commands.html")
     for command in COMMANDS:
@@ -117,12 +122,14 @@ def test_every_command_is_in_the_reference(site: Path) -> None:
     assert "Usage: ofa-deploy tables diff" in text
 
 
+@pytest.mark.slow
 def test_every_public_name_is_in_the_reference(site: Path) -> None:
     html = (site / "reference" / "python.html").read_text(encoding="utf-8")
     documented = {name.rpartition(".")[2] for name in re.findall(r'<h3 id="([\w.]+)"', html)}
     assert set(ofa_deploy.__all__) <= documented
 
 
+@pytest.mark.slow
 def test_every_device_is_listed_with_where_it_was_run(site: Path) -> None:
     text = _text(site / "reference" / "hardware.html")
     for name in device_names():

@@ -4,6 +4,7 @@ import csv
 import functools
 import io
 import json
+import math
 import shlex
 import sys
 import time
@@ -67,6 +68,7 @@ def resumable(command: Callable[P, None]) -> Callable[P, None]:
 def _guarded(command: Callable[P, None], interrupted: str) -> Callable[P, None]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        _check_finite(kwargs)
         try:
             command(*args, **kwargs)
         except OfaDeployError as error:
@@ -86,6 +88,14 @@ def _guarded(command: Callable[P, None], interrupted: str) -> Callable[P, None]:
             raise typer.Exit(INTERRUPTED) from None
 
     return run
+
+
+def _check_finite(options: Mapping[str, object]) -> None:
+    """Refuse what no range of an option does: NaN is neither below nor above anything."""
+    for name, value in options.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            hint = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter(f"expected a finite number, found {value}", param_hint=hint)
 
 
 def _say_error(text: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 
+from ofa_deploy.cli.main import app
 from ofa_deploy.cost import AdditiveModel, macs_model, params_model
 from ofa_deploy.errors import ConstraintError, FileFormatError, InputError
 from ofa_deploy.hardware import LatencyTable, import_tables, table_csv
@@ -19,6 +22,7 @@ from ofa_deploy.search import Constraint, Problem, parse_constraint, search
 from ofa_deploy.space import Head, SearchSpace, Stage, Stem
 from ofa_deploy.specialize import build_specialize_config
 from ofa_deploy.train import build_config
+from tests.cli.conftest import in_process
 from tests.faults.formats import SPACE
 from tests.faults.text_formats import block_ms
 from tests.tables import table_of
@@ -26,6 +30,44 @@ from tests.tables import table_of
 ROOT = Path(__file__).resolve().parents[2]
 NEVER = [math.nan, math.inf, -math.inf]
 QUICK: dict[str, Any] = {"population": 8, "generations": 1, "climbs": 1}
+
+
+# -- options of commands --------------------------------------------------------------------
+
+
+def _floats(command: Any, name: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any, Any]]:
+    """Every option of every command that takes a number with a fraction."""
+    within = getattr(command, "commands", {})
+    found = [each for k, inner in within.items() for each in _floats(inner, (*name, k))]
+    return found + [
+        (name, command, option)
+        for option in command.params
+        if option.param_type_name == "option" and str(option.bare_type()) == "float"
+    ]
+
+
+FLOATS = _floats(typer.main.get_command(app))
+
+
+def test_some_commands_take_fractions() -> None:
+    assert len(FLOATS) >= 6
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    ("name", "command", "option"), FLOATS, ids=[f"{' '.join(n)} {o.name}" for n, _, o in FLOATS]
+)
+def test_an_option_is_finite(name: tuple[str, ...], command: Any, option: Any, value: str) -> None:
+    needed = [
+        text
+        for p in command.params
+        if p.required
+        for text in ([p.opts[0], "x"] if p.param_type_name == "option" else ["x"])
+    ]
+    made = in_process(*name, *needed, f"{option.opts[0]}={value}")
+    assert made.code == 2, made.stderr
+    why = r"expected a finite number|Input should be (less|greater) than"
+    assert re.search(rf"Invalid value for '?{option.opts[0]}'?: ({why})", made.stderr)
 
 
 # -- constraints and search -----------------------------------------------------------------
@@ -227,6 +269,7 @@ from ofa_deploy.graph import build_onnx
 from ofa_deploy.hardware import import_tables, table_csv
 from ofa_deploy.predict import fit_accuracy, fit_latency
 from ofa_deploy.search import FrontFile, plan, search
+from tests.cli.conftest import in_process
 from tests.faults.formats import SPACE
 from tests.faults.text_formats import block_ms
 from tests.tables import table_of

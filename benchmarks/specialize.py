@@ -2,11 +2,12 @@
 
 For a small, a middle and a large subnet, and every seed: the subnet as it is inherited from the
 supernet; fine-tuned; fine-tuned with the soft labels of the supernet's largest; imitating that
-stage by stage, from inherited and from random weights; and ensembles of three: dense ones, sparse
-tickets trained apart (DST) and in one run (EDST). Every run gets the multiply-accumulates of
-fine-tuning that subnet by its recipe (12 epochs), a parent's forward passes counted, as this
-machine computes them: dense. What they would be if zeros cost nothing stands beside it; two more
-rows, "zeros free", have the budget in that account, and so take longer.
+stage by stage, from inherited and from random weights, and beside it labels alone from random ones;
+and ensembles of three: dense ones, sparse tickets trained apart (DST) and in one run (EDST). Every
+run gets the multiply-accumulates of fine-tuning that subnet by its recipe (12 epochs), a parent's
+forward passes counted, as this machine computes them: dense. What they would be if zeros cost
+nothing stands beside it; two more rows, "zeros free", have the budget in that account, and so take
+longer.
 
 It takes hours, so it resumes: a finished run's row is appended to the CSV, an unfinished run goes
 on where it stopped. A run takes one thread: start it once for every core. Supernets are those of
@@ -64,6 +65,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "fine-tune, distilled": ("distill", {}),
     "wide-narrow, inherited": ("wide-narrow", {}),
     "wide-narrow, random": ("wide-narrow", {"start": ("random",)}),
+    "labels, random": ("finetune", {"start": "random"}),
     "dense ensemble of 3": ("finetune", {"members": 3}),
     "DST 3": ("dst", {}),
     "EDST 3": ("edst", {}),
@@ -424,7 +426,7 @@ def draw(found: dict[str, dict[str, list[Row]]], png: Path) -> None:
             rows = [row for name in archs() for row in found[name].get(method, [])]
             points = [(across(row), row.top1) for row in rows if not math.isnan(across(row))]
             if points:
-                marker = "osv^D*PxXp"[place]
+                marker = "osv^D<*PxXp"[place]
                 axis.plot(*zip(*points, strict=True), marker, label=method, alpha=0.7)
         axis.set(xlabel=title, ylabel="test top-1, %")
         axis.legend(fontsize=8)

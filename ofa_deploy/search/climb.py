@@ -152,9 +152,17 @@ def fit_sum(space: SearchSpace, rows: Population, values: Floats) -> AdditiveMod
     taken = (rows[:, columns] == choices).astype(float)
     mean, middle = taken.mean(0), values.mean()
     centred = taken - mean
-    gram = centred.T @ centred + _RIDGE * len(rows) * np.eye(len(pairs))
-    weights = np.linalg.solve(gram, centred.T @ (values - middle))
-    tables = [
-        ((column,), np.r_[0.0, weights[columns == column]]) for column in range(len(space.genes))
-    ]
+    weights = _ridge(centred, values - middle)
+    ends = np.cumsum([len(gene.choices) for gene in space.genes])[:-1]
+    tables = [((column,), np.r_[0.0, own]) for column, own in enumerate(np.split(weights, ends))]
     return AdditiveModel(space, tables, offset=float(middle - mean @ weights))
+
+
+def _ridge(taken: Floats, values: Floats) -> Floats:
+    """Weights of columns, by whichever of the two equal forms has the smaller matrix."""
+    rows, columns = taken.shape
+    penalty = _RIDGE * rows
+    if rows < columns:
+        solved = np.linalg.solve(taken @ taken.T + penalty * np.eye(rows), values)
+        return np.asarray(taken.T @ solved)
+    return np.linalg.solve(taken.T @ taken + penalty * np.eye(columns), taken.T @ values)

@@ -137,37 +137,53 @@ class Domain:
         return self.space.mask_inactive(np.where(rows < 0, self._middle, rows))
 
     def single_changes(
-        self, rows: Population
+        self, rows: Population, which: npt.NDArray[np.intp] | None = None
     ) -> tuple[Population, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """All networks one active gene away from some.
+
+        Args:
+            which: indices of the changes to try; all if not given.
 
         Returns:
             The networks; of each the index of the row that it is near to; and of its change.
         """
         columns, choices = self.changes
-        active = rows[:, columns]
-        owner, change = np.nonzero((active >= 0) & (active != choices))
+        tried = np.arange(len(columns)) if which is None else which
+        active = rows[:, columns[tried]]
+        owner, change = np.nonzero((active >= 0) & (active != choices[tried]))
+        change = tried[change]
         near = rows[owner]
         near[np.arange(len(owner)), columns[change]] = choices[change]
         return self.awake(near), owner, change
 
+    def changed(self, row: Indices, which: npt.NDArray[np.intp]) -> Population:
+        """A network with changes of its genes; blocks that wake up take their middle choice.
+
+        Args:
+            row: shape (genes,).
+            which: indices into ``changes``, shape (n, most): those of each of ``n`` networks; a
+                later one of the same gene wins.
+        """
+        columns, choices = self.changes
+        rows = np.repeat(np.where(row < 0, self._middle, row)[None].astype(np.int8), len(which), 0)
+        for each in which.T:
+            rows[np.arange(len(which)), columns[each]] = choices[each]
+        return self.space.mask_inactive(rows)
+
+    def other_changes(self, row: Indices) -> npt.NDArray[np.intp]:
+        """Indices of the changes that are not what a network has, inactive genes' included."""
+        columns, choices = self.changes
+        return np.flatnonzero(choices != np.where(row < 0, self._middle, row)[columns])
+
     def neighbours(self, row: Indices, distance: int = 2) -> Population:
         """All other networks up to two genes away; blocks that wake up take their middle choice."""
-        awake = np.where(row < 0, self._middle, row).astype(np.int8)
-        columns, choices = self.changes
-        others = choices != awake[columns]
-        columns, choices = columns[others], choices[others]
-        if not len(columns):
+        columns, _ = self.changes
+        others = self.other_changes(row)
+        if not len(others):
             return row[None][:0]
-        groups = [np.arange(len(columns))[:, None]]
+        groups = [others[:, None]]
         if distance > 1:
-            pairs = np.array([*combinations(range(len(columns)), 2)], int).reshape(-1, 2)
+            pairs = np.array([*combinations(others, 2)], int).reshape(-1, 2)
             groups.append(pairs[columns[pairs[:, 0]] != columns[pairs[:, 1]]])
-        rows = []
-        for group in groups:
-            changed = np.repeat(awake[None], len(group), axis=0)
-            for which in group.T:
-                changed[np.arange(len(group)), columns[which]] = choices[which]
-            rows.append(changed)
-        near = self.space.mask_inactive(np.concatenate(rows))
+        near = np.concatenate([self.changed(row, group) for group in groups])
         return unique(near[(near != row).any(axis=1)])  # what is changed may be inactive

@@ -20,6 +20,7 @@ from ofa_deploy.search.ascent import Ascender, Known
 from ofa_deploy.search.climb import Climber, Price
 from ofa_deploy.search.constraints import Constraint, GeneConstraint
 from ofa_deploy.search.domain import Domain, first_of_each, unique
+from ofa_deploy.search.polish import worth_trying
 from ofa_deploy.search.problem import Bounded, Metric, Problem
 from ofa_deploy.space import Population, SearchSpace
 
@@ -275,11 +276,11 @@ class _Archive:
         self.front, self._costs = rows[keep], costs[keep]
 
     def polish(self) -> None:
-        """Climb from the most accurate network over single and pair changes."""
+        """Climb from the most accurate network by what is worth trying around it."""
         while True:
             best = self._costs[:, self._top1].min()
             row = self.front[self._costs[:, self._top1].argmin()]
-            near = self.problem.domain.neighbours(row)
+            near = worth_trying(self.problem, row)
             near = near[self.problem.violation(near) == 0]
             if not len(near):
                 return

@@ -8,7 +8,6 @@ keeps the limit is better than what is found: together they bound the optimum fr
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from ofa_deploy.cost import AdditiveModel
 from ofa_deploy.errors import InputError
 from ofa_deploy.search.domain import Domain
+from ofa_deploy.search.elimination import elimination_order
 from ofa_deploy.space import Population
 
 __all__ = ["Grid", "Optimum", "Sweep", "best_within"]
@@ -139,7 +139,7 @@ class Grid:
         sizes = tuple(self.sizes)
         steps = []
         alive: Columns = ()
-        for taken, gone in _order((*costs, *value_columns, *excluded), sizes):
+        for taken, gone in elimination_order((*costs, *value_columns, *excluded), sizes):
             touched = dict.fromkeys([*alive, *(c for columns in taken for c in columns)])
             kept = tuple(c for c in touched if c not in gone)
             scope = (*kept, *gone)
@@ -261,32 +261,6 @@ def _axes(domain: Domain) -> list[Ints]:
                 choices = np.concatenate([[0], choices])
         axes.append(choices)
     return axes
-
-
-@lru_cache(maxsize=64)
-def _order(
-    factors: tuple[Columns, ...], sizes: tuple[int, ...]
-) -> list[tuple[tuple[Columns, ...], Columns]]:
-    """Which factors to add, and which genes go with them, step by step.
-
-    Each step eliminates the gene that leaves the smallest table on the way.
-    """
-    steps = []
-    waiting = list(dict.fromkeys(factors))
-    alive: set[int] = set()
-    while waiting:
-        scopes = {
-            column: alive.union(*(columns for columns in waiting if column in columns))
-            for column in {c for columns in waiting for c in columns}
-        }
-        column = min(scopes, key=lambda c: (prod(sizes[other] for other in scopes[c]), c))
-        taken = tuple(columns for columns in waiting if column in columns)
-        waiting = [columns for columns in waiting if column not in columns]
-        asked = {c for columns in waiting for c in columns}
-        gone = tuple(sorted(scopes[column] - asked))
-        alive = scopes[column] & asked
-        steps.append((taken, gone))
-    return steps
 
 
 def _spread(

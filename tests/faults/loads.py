@@ -14,8 +14,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from ofa_deploy.cost import AdditiveModel
+    from ofa_deploy.space import Population, SearchSpace
 
 __all__ = ["LOADS", "Taken", "exponent", "load"]
 
@@ -112,7 +118,7 @@ def _keep_front(folder: Path, size: int) -> Work:
     return work
 
 
-def _space(stages: int):  # type: ignore[no-untyped-def]
+def _space(stages: int) -> "SearchSpace":
     """7,371 choices a stage: eight stages are more than 10^30 networks."""
     from ofa_deploy.space import Head, SearchSpace, Stage, Stem
 
@@ -127,17 +133,68 @@ def _space(stages: int):  # type: ignore[no-untyped-def]
     )
 
 
-def _search_space(folder: Path, stages: int) -> Work:
+class _Saturating:
+    """Top-1 that is no sum over blocks: it rises with one, ever slower."""
+
+    def __init__(self, total: "AdditiveModel") -> None:
+        self.total, (self.least, self.greatest) = total, total.bounds()
+
+    def predict(self, rows: "Population") -> "npt.NDArray[np.float64]":
+        share = (self.total.predict(rows) - self.least) / (self.greatest - self.least)
+        return 60 + 25 * (1 - np.exp(-2 * share))
+
+
+def _models(stages: int) -> "tuple[SearchSpace, AdditiveModel, AdditiveModel, float]":
+    """A space, what accuracy rises with, latency, and a limit on that halfway."""
     from ofa_deploy.cost import AdditiveModel
-    from ofa_deploy.search import search
 
     space = _space(stages)
     assert space.num_archs > 10 ** (3.8 * stages)
-    top1 = AdditiveModel.from_blocks(space, lambda b: 0.1 + 1e-3 * b.kernel + 1e-9 * b.macs)
+    worth = AdditiveModel.from_blocks(space, lambda b: 0.1 + 1e-3 * b.kernel + 1e-9 * b.macs)
     latency = AdditiveModel.from_blocks(space, lambda b: 0.1 + 1e-9 * b.macs**0.9 * b.kernel)
-    least, greatest = latency.bounds()
-    limit = f"latency <= {(least + greatest) / 2} ms"
-    return lambda: search(space, accuracy=top1, latency=latency, constraints=[limit]).best("top1")
+    return space, worth, latency, sum(latency.bounds()) / 2
+
+
+def _search_space(folder: Path, stages: int) -> Work:
+    from ofa_deploy.search import search
+
+    space, worth, latency, limit = _models(stages)
+    top1, texts = _Saturating(worth), [f"latency <= {limit} ms"]
+
+    def work() -> object:
+        found = search(space, accuracy=top1, latency=latency, constraints=texts)
+        best = found.best("top1")
+        assert best.predicted["latency"] <= limit
+        return best
+
+    return work
+
+
+def _search_front(folder: Path, stages: int) -> Work:
+    from ofa_deploy.search import search
+
+    space, worth, latency, _ = _models(stages)
+    top1, goals = _Saturating(worth), {"top1": "max", "latency": "min"}
+
+    def work() -> object:
+        front = search(space, accuracy=top1, latency=latency, objectives=goals)
+        assert len(front) > 100
+        return front
+
+    return work
+
+
+def _solve_space(folder: Path, stages: int) -> Work:
+    from ofa_deploy.search import Domain, best_within
+
+    space, worth, latency, limit = _models(stages)
+
+    def work() -> object:
+        found = best_within(Domain(space), worth, latency, limit)
+        assert found is not None and found.value <= found.bound < 1.05 * found.value
+        return found
+
+    return work
 
 
 def _walk_space(folder: Path, stages: int) -> Work:
@@ -173,7 +230,7 @@ class _Load:
 
 _MILLION = (250_000, 500_000, 1_000_000)
 _POINTS = (25_000, 50_000, 100_000)
-_STAGES = (2, 4, 8)  # of 10^31 networks at last
+_STAGES = (8, 16, 32)  # of 10^31, 10^62 and 10^124 networks; those published have 5 stages
 LOADS = {
     "read-table": _Load(_read_table, "table read, entries", _MILLION),
     "write-table": _Load(_write_table, "table written, entries", _MILLION),
@@ -181,7 +238,9 @@ LOADS = {
     "make-front": _Load(_make_front, "front made, merged and tabulated, points", _POINTS),
     "keep-front": _Load(_keep_front, "front written and read, points", _POINTS),
     "walk-space": _Load(_walk_space, "space sampled, coded and bounded, stages", _STAGES),
-    "search-space": _Load(_search_space, "space searched, stages", _STAGES),
+    "search-space": _Load(_search_space, "space searched for the best, stages", _STAGES),
+    "search-front": _Load(_search_front, "space searched for a front, stages", _STAGES),
+    "solve-space": _Load(_solve_space, "optimum of sums bounded, stages", _STAGES),
 }
 
 

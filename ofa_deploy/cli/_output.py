@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 INTERRUPTED = 130
-_WIDTH = 100
+_WIDTH, _WIDEST = 100, 400  # characters, where there is no terminal
 _stderr = Console(stderr=True, highlight=False)
 
 
@@ -152,7 +152,11 @@ def _shown(value: object) -> str:
 
 def show_table(table: "Table") -> None:
     """A table on stdout, wide enough for every column where there is no terminal to fit."""
-    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH).print(table)
+    console = Console(highlight=False)
+    if not sys.stdout.isatty():
+        needed = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
+        console = Console(highlight=False, width=min(max(_WIDTH, needed), _WIDEST))
+    console.print(table)
 
 
 def _with_unit(value: int) -> str:

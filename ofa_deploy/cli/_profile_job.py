@@ -1,7 +1,7 @@
 """One device of ``ofa-deploy profile``, and whether several can be measured at the same time."""
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -14,7 +14,7 @@ from ofa_deploy.cli._workspace import load_warning, table_path
 from ofa_deploy.errors import InputError
 from ofa_deploy.hardware import Device, LatencyTable
 from ofa_deploy.predict import LatencyModel, latency_model
-from ofa_deploy.profiling import open_target, profile_space
+from ofa_deploy.profiling import ALONE, Turns, open_target, profile_space
 from ofa_deploy.space import SearchSpace
 
 __all__ = ["ProfileJob", "Profiled", "check_apart"]
@@ -60,7 +60,13 @@ class ProfileJob:
     space: SearchSpace
     settings: Mapping[str, Any]
 
-    def run(self, device: Device, progress: Progress, out: Path | None = None) -> Profiled:
+    def run(
+        self,
+        device: Device,
+        progress: Progress,
+        out: Path | None = None,
+        turns: Turns = ALONE,
+    ) -> Profiled:
         """Measure on one device and write its table.
 
         Raises:
@@ -70,20 +76,31 @@ class ProfileJob:
         folder = Path("latency_tables") / device.id
         form = "-".join(str(self.settings[part]) for part in ("runtime", "precision"))
         work = folder / f".{self.space.fingerprint}-{form}"
+        journals: list[Path] = []
         with exclusive(folder), open_target(device, progress=progress) as target:
             table = profile_space(
-                self.space, device, target=target, journal=work, progress=progress, **self.settings
+                self.space,
+                device,
+                target=target,
+                journal=work,
+                progress=progress,
+                turns=turns,
+                kept=journals.append,
+                **self.settings,
             )
             path = table.save(table_path(table, out))
-            shutil.rmtree(work)  # the journal of what the table now holds
+            for journal in journals:  # of what the table now holds; others are not finished yet
+                journal.unlink(missing_ok=True)
+            with suppress(OSError):  # others are there
+                work.rmdir()
         return Profiled(self.space, table, path)
 
 
 def check_apart(devices: Sequence[Device]) -> None:
     """See that no two devices are one machine, as far as their names and addresses tell.
 
-    What they do not tell, such as two names of one host, the agent there does: it measures for one
-    at a time.
+    What they do not tell, such as two names of one host, the agent there does: for each of its
+    users it measures one thing at a time. Two users of one host do not see each other.
 
     Raises:
         InputError: naming two that are.

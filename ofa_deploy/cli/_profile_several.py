@@ -147,7 +147,8 @@ class _Part(threading.Thread):
 
     def run(self) -> None:
         try:
-            self.made = self.job.run(self.device, _Turns(self.device.id, self.together, self.shown))
+            turns = _Turns(self.device.id, self.together, self.shown)
+            self.made = self.job.run(self.device, turns, turns=turns)
         except KeyboardInterrupt:
             pass
         except BaseException as error:
@@ -179,25 +180,27 @@ class _Turns:
 
     @contextmanager
     def task(self, description: str, total: int, *, done: int = 0) -> Iterator[Task]:
-        if description.startswith("build "):
-            with self._turn_to_build(), self._shown.task(description, total, done=done) as task:
-                yield _Watched(task, self._together)
-            return
-        if self._name in self._together.built:
-            self._together.built[self._name].set()
-        else:
-            self._wait_for_builders()
         with self._shown.task(description, total, done=done) as task:
             yield _Watched(task, self._together)
 
     @contextmanager
-    def _turn_to_build(self) -> Iterator[None]:
+    def building(self) -> Iterator[None]:
+        """One thread after another."""
         while not self._together.building.acquire(timeout=_POLL_S):
             self._together.check()
         try:
             yield
         finally:
             self._together.building.release()
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """At once on another machine; on this one when all graphs are built."""
+        if self._name in self._together.built:
+            self._together.built[self._name].set()
+        else:
+            self._wait_for_builders()
+        yield
 
     def _wait_for_builders(self) -> None:
         """Building takes this machine's time, and would be in what is measured on it."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ofa_deploy.cli._output import quoted
+from ofa_deploy.cli._profile_command import profile_command
 from ofa_deploy.errors import InputError, MismatchError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -74,17 +75,15 @@ class TablesOfDevices:
         for path in table_files():  # the user's come first
             if path.parent.name == device:
                 files.setdefault(path.name, path)
-        whose = f"--run {quoted(self._run)}" if self._run else f"--space {self._space.name}"
-        make = f"ofa-deploy profile {whose} --device {quoted(name)}"
         if not files:
             known = {path.parent.name for path in table_files()}
-            hint = f"those that have a latency table; make one with: {make}"
+            hint = f"those that have a latency table; make one with: {self._profile(name)}"
             raise UnknownNameError("device", name, known, hint=hint)
         fitting = self._fitting(list(files.values()))
         if not fitting:
             raise MismatchError(
                 f"no latency table of {device} is for {self._asked}; at hand: "
-                f"{', '.join(map(str, files.values()))}; make one with: {make}"
+                f"{', '.join(map(str, files.values()))}; make one with: {self._profile(name)}"
             )
         if len(fitting) > 1:
             raise InputError(
@@ -93,6 +92,13 @@ class TablesOfDevices:
                 "one with --table FILE"
             )
         return fitting[0]
+
+    def _profile(self, name: str) -> str:
+        """The command that makes such a table."""
+        from ofa_deploy.hardware import known_device
+
+        whose = f"--run {quoted(self._run)}" if self._run else f"--space {self._space.name}"
+        return profile_command(whose, name, known_device(name), self._runtime, self._precision)
 
     @property
     def _asked(self) -> str:

@@ -58,8 +58,8 @@ def bench(
     and numpy around the file. All are timed in turns with one of them, alone (onnx, if it is
     there), in several processes. ratio: to that. ms: the ratio times its 10th percentile; without
     --load the latency of an idle machine. p50, p90 and p99 are of the plain timings, in ms, and
-    images/s is at p50. With one thread the process is pinned to the last core; the processes of
-    --load are not.
+    images/s is at p50. With one thread the process is pinned to the last of the fastest cores; the
+    processes of --load are not.
     """
     from ofa_deploy.export import BenchOptions, Bundle, bench_bundle
     from ofa_deploy.hardware import processor_name

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ofa_deploy.cli._options import FormatOption
-from ofa_deploy.cli._output import OutputFormat, emit, guarded, next_steps, quoted, say
+from ofa_deploy.cli._output import OutputFormat, emit, guarded, next_steps, say
+from ofa_deploy.cli._profile_command import profile_command
 from ofa_deploy.errors import DeviceError
 
 if TYPE_CHECKING:
     from ofa_deploy.hardware import Device
-    from ofa_deploy.profiling import RemoteTarget
+    from ofa_deploy.profiling import Here, RemoteTarget
 
 __all__ = ["app", "devices"]
 
@@ -42,11 +43,18 @@ def list_(output: FormatOption = OutputFormat.table) -> None:
 
 
 def _list(output: OutputFormat) -> None:
+    from ofa_deploy.errors import FileFormatError, OfaDeployError
     from ofa_deploy.hardware import device_names, load_device
 
-    rows = []
+    rows: list[dict[str, object]] = []
+    bad = []
     for name in device_names():
-        device = load_device(name)
+        try:
+            device = load_device(name)
+        except OfaDeployError as error:
+            say(str(error))
+            bad.append(name)
+            continue
         rows.append(
             {
                 "device": device.id,
@@ -58,6 +66,11 @@ def _list(output: OutputFormat) -> None:
             }
         )
     emit(rows, output, title="devices")
+    if bad:
+        raise FileFormatError(
+            f"{len(bad)} of {len(bad) + len(rows)} device files cannot be used: {', '.join(bad)}; "
+            "mend or remove them"
+        )
 
 
 @app.command()
@@ -82,14 +95,16 @@ def probe(name: NameArgument, output: FormatOption = OutputFormat.table) -> None
     nothing is installed there. Your own OpenSSH configuration decides about keys, ports and hosts.
     """
     from ofa_deploy.hardware import load_device
-    from ofa_deploy.profiling import open_target
+    from ofa_deploy.profiling import Here, RemoteTarget, open_target
 
     device = load_device(name)
     with open_target(device) as target:
-        facts = _of_remote(target) if target is not None else _of_here(device)
+        place = target or Here()
+        facts = _of_remote(place) if isinstance(place, RemoteTarget) else _of_here(place, device)
         _emit_facts(facts, output, title=target.name if target is not None else device.id)
     if not device.refusal:
-        next_steps(f"ofa-deploy profile --space mbv3-nano-32 --device {quoted(name)}", quiet=False)
+        made = profile_command("--space mbv3-nano-32", name, device, engines=place.engines)
+        next_steps(made, quiet=False)
 
 
 @app.command()
@@ -126,10 +141,7 @@ def _of_remote(target: "RemoteTarget") -> dict[str, Any]:
     return {**hello.identity.to_dict(), "runtimes": hello.runtimes, **told, **rest}
 
 
-def _of_here(device: "Device") -> dict[str, Any]:
-    from ofa_deploy.profiling import Here
-
-    here = Here()
+def _of_here(here: "Here", device: "Device") -> dict[str, Any]:
     told = {"sensors": list(here.sensors), **here.told.to_dict()}
     return {**here.machine.to_dict(), "runtimes": _engines(device), **told, "load": here.load}
 

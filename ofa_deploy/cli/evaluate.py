@@ -1,10 +1,11 @@
 """``ofa-deploy evaluate``: accuracy of many subnets, and a model of it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ofa_deploy.cli._next import search_command
 from ofa_deploy.cli._options import FormatOption, QuietOption
 from ofa_deploy.cli._output import (
     OutputFormat,
@@ -16,6 +17,9 @@ from ofa_deploy.cli._output import (
     say,
     wrote,
 )
+
+if TYPE_CHECKING:
+    from ofa_deploy.space import SearchSpace
 
 __all__ = ["evaluate"]
 
@@ -80,8 +84,23 @@ def evaluate(
     say(str(model), quiet=quiet)
     wrote(table, quiet=quiet)
     wrote(path, quiet=quiet)
-    how = "" if precision == "fp32" else f" --runtime {runtime} --precision {precision}"
-    next_steps(f"ofa-deploy profile --run {quoted(run)}{how}", quiet=quiet)
+    next_steps(_following(evaluator.record.search_space, run, runtime, precision), quiet=quiet)
+
+
+def _following(space: "SearchSpace", run: Path, runtime: str, precision: str) -> str:
+    """Search with the table that is at hand, or make one."""
+    from ofa_deploy.cli._search_tables import TablesOfDevices
+    from ofa_deploy.errors import OfaDeployError
+    from ofa_deploy.hardware import LatencyTable
+    from ofa_deploy.predict import latency_model
+
+    try:
+        (path,) = TablesOfDevices(space, run, runtime, precision).find(["local"])
+        middle_ms = sum(latency_model(space, LatencyTable.load(path)).bounds()) / 2
+    except OfaDeployError:
+        how = "" if precision == "fp32" else f" --runtime {runtime} --precision {precision}"
+        return f"ofa-deploy profile --run {quoted(run)}{how}"
+    return search_command(run, path, middle_ms)
 
 
 def _check(runtime: str, precision: str) -> None:

@@ -88,6 +88,12 @@ def plan(
     else:
         from ofa_deploy.search import Constraint, latency_metrics
 
+        wanted = [c.metric for c in asked if isinstance(c, Constraint)]
+        if not tables and any(name.startswith(("latency", "energy")) for name in wanted):
+            raise InputError(
+                "latency and energy are those of a device: name its table with --table FILE, or "
+                "measure a few networks here with --device local"
+            )
         asked = on_tables(asked, tables)
         wanted = [c.metric for c in asked if isinstance(c, Constraint)]
         found = planned(chosen, latency_metrics(chosen, tables, wanted), asked, seed=seed)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ofa_deploy.cli._next import evaluate_first, search_command
 from ofa_deploy.cli._options import (
     ClassesOption,
     QuietOption,
@@ -95,11 +96,10 @@ def profile(
         for line in made.told():
             say(line, quiet=quiet)
         wrote(made.path, quiet=quiet)
-        asked = f"--constraint 'latency <= {made.middle_ms:.2f} ms'"
-        following = f"--table {quoted(made.path)} {asked}"
         next_steps(
             f"ofa-deploy tables show {quoted(made.path)}",
-            f"ofa-deploy search --run {quoted(run or 'RUN')} {following}",
+            *evaluate_first(run, made.table.conditions),
+            search_command(run, made.path, made.middle_ms),
             quiet=quiet,
         )
         return

@@ -242,9 +242,10 @@ def _accuracy_of(
         form = f"--runtime {quoted(runtime)} --precision {quoted(precision)}"
         how = f"ofa-deploy evaluate {quoted(run)} {form}"
         raise InputError(_unknown_accuracy(precision, f"measure it: {how}"))
+    space = RunFile.load(run).search_space  # the first to know that there is no such run
     if learn is None:
         raise InputError(_no_accuracy(run))
-    shared_space(RunFile.load(run).search_space, [table])  # before hours of evaluation
+    shared_space(space, [table])  # before hours of evaluation
     return learn()
 
 

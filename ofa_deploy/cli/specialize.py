@@ -158,6 +158,8 @@ def _carry_out(
         bars = progress(quiet or not ranks.first)
         images = subnets_data([asked.subnet], data, bars)
         settings = {**asked.settings, "processes": ranks.count}
+        if recipe is None:
+            settings = _of_the_run(asked.subnet) | settings
         made = specialize_recipe(
             asked.method, recipe or recipe_data(images.name), scale=scale, **settings
         )
@@ -177,6 +179,22 @@ def _carry_out(
         )
         if ranks.first:
             _report(asked, judging, found, images, ranks, bars, quiet)
+
+
+def _of_the_run(subnet: Path) -> dict[str, Any]:
+    """What the run that a subnet lies in says of its images, whatever the method."""
+    from ofa_deploy.errors import FileFormatError
+    from ofa_deploy.specialize import SpecializeFile
+    from ofa_deploy.train import RunFile
+
+    run = subnet.resolve().parent.parent
+    if not (run / "run.json").exists():
+        return {}
+    try:
+        known = RunFile.load(run).config.model_dump()
+    except FileFormatError:  # what was specialised can be specialised further
+        known = SpecializeFile.load(run).config.model_dump()
+    return {name: known[name] for name in ("augment", "calibration") if name in known}
 
 
 def _forecast(

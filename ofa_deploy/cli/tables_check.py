@@ -135,6 +135,11 @@ def _on_device(
     with open_target(described, progress=bars) as target:
         if changed := changed_conditions(table, device, mend="profile this one", target=target):
             now = ", ".join(changed)
+            if repair is not None:
+                raise MismatchError(
+                    f"the table was made under other conditions (table, here): {now}; one factor "
+                    f"does not repair that, and it would keep their names; profile anew: {anew}"
+                )
             say(f"changed since the table was made (table, here): {now}", quiet=quiet)
         found = check_sentinels(table, space, target=target, device=described, progress=bars)
     _show_sentinels(found, output)

@@ -161,10 +161,11 @@ class ImageFiles:
                     elif skip_bad:
                         bad.append(image)
                     else:
-                        raise image
+                        raise InputError(f"{image}, or leave out all such with --skip-bad")
         if bad:
             plural = "s" if len(bad) > 1 else ""
-            progress.say(f"skipped {len(bad):,} unreadable image{plural}, the first: {bad[0]}")
+            first = str(bad[0]).rpartition(";")[0]  # without the advice: it was left out
+            progress.say(f"skipped {len(bad):,} unreadable image{plural}, the first: {first}")
 
     def _readable(self, good: npt.NDArray[np.bool_]) -> "ImageFiles":
         kept = self.take(np.flatnonzero(good))

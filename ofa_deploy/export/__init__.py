@@ -25,7 +25,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ofa_deploy.export.as_shipped import AsShipped, kept_as
+    from ofa_deploy.export.as_shipped import AsShipped
     from ofa_deploy.export.bench import Bench, BenchOptions, Timed, bench_bundle
     from ofa_deploy.export.bundle import (
         ExportJob,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ofa_deploy.export.examiner import DeviceExaminer
     from ofa_deploy.export.manifest import Accuracy, Latency, Manifest, TargetRecord, load_manifest
     from ofa_deploy.export.options import ExportOptions
-    from ofa_deploy.export.targets import TARGETS, check_targets, export_target, get_target
+    from ofa_deploy.export.targets import TARGETS, check_targets, export_target, get_target, kept_as
     from ofa_deploy.export.verify import Bundle, Rerun
 
 __all__ = [
@@ -66,13 +66,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "as_shipped": ("AsShipped", "kept_as"),
+    "as_shipped": ("AsShipped",),
     "bench": ("Bench", "BenchOptions", "Timed", "bench_bundle"),
     "bundle": ("ExportJob", "check_out", "export_many", "export_subnet"),
     "examiner": ("DeviceExaminer",),
     "manifest": ("Accuracy", "Latency", "Manifest", "TargetRecord", "load_manifest"),
     "options": ("ExportOptions",),
-    "targets": ("TARGETS", "check_targets", "export_target", "get_target"),
+    "targets": ("TARGETS", "check_targets", "export_target", "get_target", "kept_as"),
     "verify": ("Bundle", "Rerun"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

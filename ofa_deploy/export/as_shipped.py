@@ -14,6 +14,7 @@ from ofa_deploy.export.classify import run_in_batches, top1_of
 from ofa_deploy.export.gate import prepared
 from ofa_deploy.export.options import ExportOptions
 from ofa_deploy.export.source import Source
+from ofa_deploy.export.targets import kept_as
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.profiling import Subject
 from ofa_deploy.runtimes import get_runtime
@@ -21,15 +22,7 @@ from ofa_deploy.space import Arch
 from ofa_deploy.supernet import Ensemble
 from ofa_deploy.train import Evaluator, Ranks, RunFile
 
-__all__ = ["AsShipped", "kept_as"]
-
-
-def kept_as(runtime: str, precision: str) -> str:
-    """What a run's files of evaluations and accuracy models have in their name: of float32 none.
-
-    Float32 is the same in every engine to rounding; INT8 is placed by each in its own way.
-    """
-    return "" if precision in ("fp32", "unknown") else f"-{runtime}-{precision}"
+__all__ = ["AsShipped"]
 
 
 @dataclass(frozen=True)

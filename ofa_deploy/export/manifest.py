@@ -110,6 +110,8 @@ class Accuracy(BaseModel):
 class Latency(BaseModel):
     """How long a file takes, timed in turns with ``model.onnx`` in ONNX Runtime.
 
+    TensorRT's files are timed by the GPU's own clock, without copies and without the host.
+
     Attributes:
         ms: the ratio times the reference's 10th percentile: the latency of an idle machine.
         ratio: to the reference; the median over ``processes``.

@@ -8,7 +8,7 @@ from ofa_deploy.export.manifest import TargetRecord
 from ofa_deploy.export.options import ExportOptions
 from ofa_deploy.export.target import Target
 
-__all__ = ["TARGETS", "check_targets", "export_target", "get_target", "preferred"]
+__all__ = ["TARGETS", "check_targets", "export_target", "get_target", "kept_as", "preferred"]
 
 TARGETS: dict[str, Target] = {
     target.name: target
@@ -50,6 +50,14 @@ def export_target(runtime: str, precision: str) -> str:
         if (target.runtime, target.precision) == (runtime, precision):
             return "" if name in ExportOptions().targets else name
     return ""
+
+
+def kept_as(runtime: str, precision: str) -> str:
+    """What a run's files of evaluations and accuracy models have in their name: of float32 none.
+
+    Float32 is the same in every engine to rounding; INT8 is placed by each in its own way.
+    """
+    return "" if precision in ("fp32", "unknown") else f"-{runtime}-{precision}"
 
 
 def check_targets(options: ExportOptions) -> None:

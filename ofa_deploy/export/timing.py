@@ -1,10 +1,13 @@
 """How long files take, timed in turns with one of them, whatever their engines.
 
+A file alone is timed as latency tables time its engine: TensorRT by the GPU's own clock, without
+what the host does around an inference; a file as deployed, by the host's clock.
 Several processes, one after another, each with all files loaded; this module is such a process
 when run (``python -m ofa_deploy.export.timing``).
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ofa_deploy._progress import SILENT, Progress
+from ofa_deploy.errors import DeviceError
 from ofa_deploy.export.classify import feed
 from ofa_deploy.export.manifest import Input, Latency, Preprocessing
 from ofa_deploy.export.targets import get_target
@@ -19,12 +23,14 @@ from ofa_deploy.profiling.process import run_worker
 from ofa_deploy.profiling.protocol import Protocol
 from ofa_deploy.profiling.worker import Call, serve
 from ofa_deploy.runtimes import Session
+from ofa_deploy.runtimes.trt.cuda import gpu
 
 __all__ = ["REFERENCE", "Deployed", "TimedFile", "main", "time_files"]
 
 REFERENCE = "onnx"
 PROTOCOL = Protocol(rounds=12, processes=3)
 _MODULE = "ofa_deploy.export.timing"
+_SPINNING = ("tensorrt", "tensorrt-rtx")  # whose host waits busily for the GPU where it is timed
 
 
 @dataclass(frozen=True)
@@ -166,15 +172,19 @@ def _calls(job: dict[str, Any]) -> tuple[Call, dict[str, Call]]:
 
 def _call(file: dict[str, Any], threads: int) -> Call:
     """What is timed of a file, done once already."""
+    target = get_target(file["target"])
+    if target.runtime in _SPINNING:
+        with suppress(DeviceError):  # it is said where an engine is loaded
+            gpu(spin=True)
     artefact = Path(file["artefact"]).read_bytes()
-    session = get_target(file["target"]).load(artefact, threads=threads)
+    session = target.load(artefact, threads=threads)
     rng = np.random.default_rng(0)
     if file["deployed"] is not None:
         call = _deployed(session, file["shape"][0], file["deployed"], rng)
     elif file["dtype"] == "uint8":
-        call = session.bound(rng.integers(0, 256, file["shape"], dtype=np.uint8))
+        call = session.timed(rng.integers(0, 256, file["shape"], dtype=np.uint8))
     else:
-        call = session.bound(rng.standard_normal(file["shape"]).astype(np.float32))
+        call = session.timed(rng.standard_normal(file["shape"]).astype(np.float32))
     call()
     return call
 

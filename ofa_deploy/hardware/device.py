@@ -1,5 +1,6 @@
 """``Device``: what a network can be measured on, described by a TOML file in ``devices/``."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 LEAST_PYTHON = (3, 8)  # what the agent on a device runs on
+_OWN = Path("devices")
+_LONGEST_HOST = 50  # of an id
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=64)]
 Mode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=40)]
@@ -138,7 +141,8 @@ class Device(_Part):
         runtimes, precisions: what can be measured there.
         architecture: of its processor; empty is any.
         interpreter: Python on the device: a command's name or a path.
-        cores: to which measuring is pinned, as many as there are threads; empty is the last one.
+        cores: to which measuring is pinned, as many as there are threads; empty is the last of
+            the fastest.
         cool_down_s: pause before each measuring process, in seconds.
         power, limits: see there.
         supported, unsupported: states of its software.
@@ -184,9 +188,15 @@ class Device(_Part):
             InputError: if its file does not say.
         """
         if not self.connection:
+            add = "connection = 'ssh://user@host'"
+            own = _files_in(_OWN).get(self.id)
             raise InputError(
-                f"device {self.id} is a kind of machine, and no address is known; write "
-                f"devices/NAME.toml with extends = {self.id!r} and connection = 'ssh://user@host'"
+                f"device {self.id} is a kind of machine, and no address is known; "
+                + (
+                    f"add {add} to {own}"
+                    if own is not None
+                    else f"write devices/NAME.toml with extends = {self.id!r} and {add}"
+                )
             )
         return Connection.parse(self.connection)
 
@@ -221,7 +231,7 @@ def _files_in(folder: Path) -> dict[str, Path]:
 
 def _device_files() -> dict[str, Path]:
     """Device id to file; the user's ``./devices`` come before those that ship."""
-    return _files_in(shipped("devices")) | _files_in(Path("devices"))
+    return _files_in(shipped("devices")) | _files_in(_OWN)
 
 
 def device_names() -> tuple[str, ...]:
@@ -267,11 +277,9 @@ def known_device(name: str) -> Device | None:
 def _at(address: str) -> Device:
     where = Connection.parse(address)
     assert where is not None  # 'local' has no ://
-    port = f"-{where.port}" if where.port else ""
-    spelled = re.sub(r"[^a-z0-9.-]+", "-", where.host.lower()).lstrip(".-") or "device"
     return Device(
         schema="device/1",
-        id=f"{spelled[:50]}{port}",
+        id=_id_of(where),
         name=str(where)[:200],
         kind="any",
         connection=str(where),
@@ -285,6 +293,19 @@ def _at(address: str) -> Device:
         ),
         precisions=("fp32", "fp16", "int8"),
     )
+
+
+def _id_of(where: Connection) -> str:
+    """Host and port, and a part of their hash where others could be called so too."""
+    host = where.host.lower()
+    port = f"-{where.port}" if where.port else ""
+    spelled = re.sub(r"[^a-z0-9.-]+", "-", host).lstrip(".-")[:_LONGEST_HOST]
+    name = f"{spelled}{port}"
+    like_a_port = not port and re.search(r"-[0-9]{4,5}$", spelled)
+    if spelled == host and not like_a_port and name not in _device_files():
+        return name
+    asked = hashlib.sha256(f"{host}:{where.port or ''}".encode()).hexdigest()
+    return f"{spelled or 'device'}{port}-{asked[:6]}"
 
 
 def _extended(path: Path) -> dict[str, Any]:
@@ -311,7 +332,11 @@ def _extended(path: Path) -> dict[str, Any]:
 
 def _validated(path: Path, found: dict[str, Any]) -> Device:
     try:
-        return Device.model_validate_json(json.dumps(found, default=str), strict=True)
+        text = json.dumps(found, default=str)
+    except ValueError as error:  # Python writes no number of thousands of digits
+        raise FileFormatError(f"{path}: a number is too large ({error})") from None
+    try:
+        return Device.model_validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "file"

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from ofa_deploy.hardware.device import LEAST_PYTHON, Device
+from ofa_deploy.hardware.engine import engine_of
 from ofa_deploy.hardware.telemetry import Identity, Telemetry
 
 __all__ = ["Objection", "check_device", "power_objections"]
@@ -75,7 +76,7 @@ def _engines(
 ) -> Iterator[Objection]:
     if engines is None or device.refusal:
         return
-    lacking = [name for name in device.runtimes if _engine(name) not in engines]
+    lacking = [name for name in device.runtimes if engine_of(name) not in engines]
     if len(lacking) == len(device.runtimes):
         yield Objection(
             True,
@@ -84,11 +85,6 @@ def _engines(
         )
     elif lacking and device.kind != "any":
         yield Objection(False, f"its Python {found.python} has no {', '.join(lacking)}")
-
-
-def _engine(runtime: str) -> str:
-    """ONNX Runtime's providers are one engine."""
-    return "onnxruntime" if runtime.startswith("onnxruntime-") else runtime
 
 
 def _load(found: Identity, load: float) -> Iterator[Objection]:

@@ -5,6 +5,8 @@ Standard library only, and written for Python 3.8, as ``telemetry`` is.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +21,7 @@ __all__ = ["EnergyMeter", "PowerMeter", "energy_meter"]
 _ROOT = Path("/sys/class/powercap")
 _LEAST_SAMPLES = 3
 _LONGEST = 10  # times what was asked for, while there are fewer
+_SHARE = 20  # times what a reading takes, that pass until the next: it may slow the call down
 
 
 class _Counts(Protocol):
@@ -101,7 +104,7 @@ class PowerMeter:
     Args:
         power_mw: tells the power now, in mW; None where it does not.
         seconds: how long to repeat a call; meters of boards answer some tens of times a second.
-        pause_s: between two readings.
+        pause_s: between two readings, at least; slow ones are read more seldom.
         least_s: for how long at least, where time is short.
     """
 
@@ -118,29 +121,45 @@ class PowerMeter:
     def per_call(self, call: Callable[[], object], seconds: float | None = None) -> float:
         """Energy of one call in mJ: mean power, idle parts included, times the call's time.
 
+        Power is read from another core, where there is one, and seldom: what reading it takes is
+        not the call's.
+
         Raises:
             OSError: if the power could not be read often enough.
         """
-        found: list[float | None] = []
+        least_s = self.seconds if seconds is None else seconds
+        most_pause_s = least_s / _LEAST_SAMPLES
+        powers: list[float] = []
         done = threading.Event()
 
         def watch() -> None:
+            _step_aside()
             while not done.is_set():
-                found.append(self._power_mw())
-                done.wait(self._pause_s)
+                start = time.monotonic()
+                mw = self._power_mw()
+                if mw is not None:
+                    powers.append(mw)
+                pause_s = min(_SHARE * (time.monotonic() - start), most_pause_s)
+                done.wait(max(self._pause_s, pause_s))
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         try:
-            least_s = self.seconds if seconds is None else seconds
-            calls, took_s = _repeat(call, least_s, lambda: len(found) >= _LEAST_SAMPLES)
+            calls, took_s = _repeat(call, least_s, lambda: len(powers) >= _LEAST_SAMPLES)
         finally:
             done.set()
             watcher.join()
-        powers = [mw for mw in found if mw is not None]
         if len(powers) < _LEAST_SAMPLES:
             raise OSError(f"power was told {len(powers)} times in {took_s:.2f} s: too seldom")
         return sum(powers) / len(powers) * took_s / calls
+
+
+def _step_aside() -> None:
+    """Take this thread to the cores that this process has and what it measures is not pinned to."""
+    if hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(OSError):  # there are none
+            others = os.sched_getaffinity(os.getppid()) - os.sched_getaffinity(0)
+            os.sched_setaffinity(0, others)
 
 
 def _repeat(

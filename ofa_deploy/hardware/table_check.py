@@ -60,7 +60,7 @@ def table_space(table: LatencyTable, space: SearchSpace | None = None) -> Search
     Raises:
         MismatchError: if it is another space, or cannot be found from the table alone.
     """
-    hint = "name it with --space NAME or --run FOLDER, and --resolutions"
+    hint = "name it with --space NAME, --classes and --resolutions, or with --run FOLDER"
     if space is None:
         try:
             space = get_space(table.space).with_classes(table.classes)

@@ -52,13 +52,20 @@ def energy_model(space: SearchSpace, table: LatencyTable) -> LatencyModel:
 
     Raises:
         MismatchError: if the table was made for another space.
-        InputError: if the device did not count energy while the table was measured.
+        InputError: if the device did not count energy while the table was measured, or not that
+            of every block.
     """
     own = _space_of(space, table)
     if sum(bool(e.latency.energy_mj) for e in table.networks if e.role == "calibration") < 3:
         raise InputError(
             f"the table for {table.space} on {table.conditions.device} holds no energy: the device "
             "counted none, or its counters could not be read"
+        )
+    if unknown := [key for key, entry in table.blocks.items() if entry.energy_mj is None]:
+        raise InputError(
+            f"the table for {table.space} on {table.conditions.device} lacks the energy of "
+            f"{len(unknown)} of {len(table.blocks)} blocks, such as {unknown[0]}: profile for more "
+            "minutes"
         )
     blocks = AdditiveModel.from_blocks(own, lambda block: table.blocks[block.key].energy_mj or 0.0)
     model = _calibrated(own, table, blocks, lambda measured: measured.energy_mj)

@@ -1,7 +1,7 @@
 """Measuring graphs on a device, and building latency tables. Torch-free."""
 
 from ofa_deploy.profiling.choice import choose_networks
-from ofa_deploy.profiling.measure import REFERENCE, Taken, measure
+from ofa_deploy.profiling.measure import ALONE, REFERENCE, Taken, Turns, measure
 from ofa_deploy.profiling.place import Here, Place
 from ofa_deploy.profiling.protocol import Protocol
 from ofa_deploy.profiling.remote import RemoteTarget, open_target
@@ -22,6 +22,7 @@ from ofa_deploy.profiling.space_table import (
 from ofa_deploy.profiling.subject import Subject
 
 __all__ = [
+    "ALONE",
     "REFERENCE",
     "Here",
     "Place",
@@ -31,6 +32,7 @@ __all__ = [
     "SentinelCheck",
     "Subject",
     "Taken",
+    "Turns",
     "blocks_subject",
     "changed_conditions",
     "check_sentinels",

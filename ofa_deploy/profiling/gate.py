@@ -17,6 +17,10 @@ _LOOK_S = 5.0  # between two looks at how hot it is
 _SLICE_S = 30.0  # of a long pause, after which it is asked something, or it would hang up
 _PATIENCE_S = 900.0
 pause = time.sleep
+_NO_GPU = (
+    "nothing tells which GPU does the work, nor its heat, clocks and power: the table will name "
+    "the processor alone; install nvidia-ml-py into the Python that is used there"
+)
 _KEPT = "what was finished is kept, run again to go on"
 
 
@@ -41,7 +45,7 @@ class Gate:
         self._device, self._place, self._gpu = device, place, gpu
         self._progress = progress
         self._limit_c = device.limits.temperature_c if device else None
-        self._blind = False
+        self._blind = self._must_cool = False
 
     def open(self) -> None:
         """See that the device may be measured at all.
@@ -49,6 +53,8 @@ class Gate:
         Raises:
             DeviceError: naming what its file demands and how to set it.
         """
+        if self._gpu and self._place.machine.kind != "jetson" and not self._place.told.gpu:
+            self._progress.say(f"warning: {self._place.name}: {_NO_GPU}")
         if self._device is None:
             return
         told = self._place.telemetry(gpu=self._gpu)
@@ -60,7 +66,7 @@ class Gate:
         self._blind = self._limit_c is not None and told.temperature_c is None
 
     def before(self, note: Callable[[str], None]) -> None:
-        """Pause, wait while it is too hot, and see that nobody set it otherwise.
+        """Pause, wait while it is or was too hot, and see that nobody set it otherwise.
 
         Args:
             note: told what is waited for.
@@ -117,6 +123,7 @@ class Gate:
                 f"measuring process ({celsius:g} °C at last): cool it better, measure for fewer "
                 f"minutes, or raise limits.temperature_c in its file; {_KEPT}"
             )
+        self._must_cool = True  # where anything but its processes tells how hot it is
         self._progress.say(
             f"{name} reached {celsius:g} °C, above its limit of {limit_c:g}, while it was "
             "measured; that process is repeated"
@@ -137,27 +144,43 @@ class Gate:
                 self._place.telemetry(gpu=self._gpu)
 
     def _cool(self, limit_c: float, note: Callable[[str], None]) -> bool:
-        """Wait until it is well below its limit, if it is above it; whether it was."""
+        """Wait until it is well below its limit, if it is above it, or was in the last process.
+
+        A temperature that cannot be read meanwhile is one above it.
+
+        Returns:
+            Whether it waited.
+        """
         heat = self._place.telemetry(gpu=self._gpu).temperature_c
-        if heat is None or heat <= limit_c:
-            return False
+        must_cool, self._must_cool = self._must_cool, False
         goal, waited = limit_c - _MARGIN_C, 0.0
-        self._progress.say(
-            f"{self._place.name} has {heat:g} °C, above its limit of {limit_c:g}: measuring waits "
-            f"until it has {goal:g}"
-        )
-        while heat is not None and heat > goal:
+        if heat is None:
+            if not must_cool:
+                return False
+        elif heat <= (goal if must_cool else limit_c):
+            return False
+        else:
+            above = f", above its limit of {limit_c:g}" if heat > limit_c else ""
+            self._progress.say(
+                f"{self._place.name} has {heat:g} °C{above}: measuring waits until it has {goal:g}"
+            )
+        while heat is None or heat > goal:
             if waited >= _PATIENCE_S:
-                raise DeviceError(
-                    f"{self._place.name} still has {heat:g} °C after {waited / 60:.0f} minutes, "
-                    f"and must have {goal:g}: cool it, end what else runs there, or raise "
-                    f"limits.temperature_c in its file; {_KEPT}"
-                )
-            note(f"waits at {heat:.0f} °C")
+                raise DeviceError(self._still(heat, goal, waited))
+            note("waits" if heat is None else f"waits at {heat:.0f} °C")
             pause(_LOOK_S)
             waited += _LOOK_S
             heat = self._place.telemetry(gpu=self._gpu).temperature_c
         return True
+
+    def _still(self, heat: float | None, goal: float, waited: float) -> str:
+        minutes = f"after {waited / 60:.0f} minutes, and must have {goal:g}"
+        if heat is None:
+            return f"{self._place.name} tells no temperature {minutes}; {_KEPT}"
+        return (
+            f"{self._place.name} still has {heat:g} °C {minutes}: cool it, end what else runs "
+            f"there, or raise limits.temperature_c in its file; {_KEPT}"
+        )
 
 
 def check_cores(device: Device, threads: int) -> None:

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
+from typing import Protocol as Interface
 
 import numpy as np
 
@@ -21,10 +23,11 @@ from ofa_deploy.profiling.process import Furthest, Overheated
 from ofa_deploy.profiling.protocol import Protocol
 from ofa_deploy.profiling.subject import Subject, builder, write_models
 
-__all__ = ["REFERENCE", "Taken", "measure"]
+__all__ = ["ALONE", "REFERENCE", "Taken", "Turns", "measure"]
 
 REFERENCE = "reference"
 _TOO_NOISY = 0.25  # median disagreement of the processes beyond which nothing is returned
+_LEAST_S = 0.1  # that a process is given
 _ENGINE_TAKES = 4  # times a model's file, roughly: what an engine makes of it
 
 
@@ -36,11 +39,33 @@ class Taken(dict[str, Measurement]):
         other_load: share of it that other programs used meanwhile, 0 to 1.
         windows, rejected, throttled: how many windows stand, and how many were dropped since the
             reference moved, or since clocks were held down.
+        journal: the file that keeps its processes, where one does.
     """
 
     telemetry = Trace()
     other_load = 0.0
     windows = rejected = throttled = 0
+    journal: Path | None = None
+
+
+class Turns(Interface):
+    """When a measurement may do what takes this machine's time."""
+
+    def building(self) -> AbstractContextManager[None]:
+        """Around building graphs, which happens on this machine wherever they are measured."""
+
+    def measuring(self) -> AbstractContextManager[None]:
+        """Around what follows."""
+
+
+class _Alone:
+    def building(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    measuring = building
+
+
+ALONE: Turns = _Alone()
 
 
 def measure(
@@ -57,6 +82,7 @@ def measure(
     device: Device | None = None,
     progress: Progress = SILENT,
     label: str = "measure",
+    turns: Turns = ALONE,
 ) -> Taken:
     """Time every subject in turns with ``reference``.
 
@@ -67,6 +93,7 @@ def measure(
             settings reuses them.
         target: where to measure; None is this machine.
         device: whose cores, pauses, power and limits hold; None is whatever there is.
+        turns: for measurements that go on beside each other.
 
     Returns:
         A measurement a name, and the reference's own under ``REFERENCE``.
@@ -88,20 +115,15 @@ def measure(
     names = list(subjects)
     protocol = protocol or Protocol()
     with scratch() as folder:
-        models = write_models(
-            {**subjects, REFERENCE: reference},
-            folder,
-            runtime,
-            precision,
-            progress,
-            place.processor,
-        )
+        every = {**subjects, REFERENCE: reference}
+        with turns.building():
+            models = write_models(every, folder, runtime, precision, progress, place.processor)
         parts = _processes(models, place.chunk, device.limits.memory_mib if device else None)
         # Dealt out, not cut: what is timed beside it moves a figure by a percent.
         chunks = [names[i::parts] for i in range(parts)]
         if minutes is not None:
             seconds = round(60 * minutes / (protocol.processes * parts), 1)
-            protocol = replace(protocol, seconds=seconds)
+            protocol = replace(protocol, seconds=max(seconds, _LEAST_S))  # 0 is no limit
         identity = {
             "settings": dict(builder(runtime).settings(threads)),
             "models": {name: model["sha256"] for name, model in models.items()},
@@ -110,16 +132,20 @@ def measure(
             "chunks": parts,
             "cores": list(device.cores) if device else [],
             "form": 3,  # of the records
+            **({"gpu": place.told.gpu} if on_gpu(runtime) else {}),
             **place.identity(),
         }
         records = Journal(journal / f"{digest(identity)}.jsonl", identity) if journal else _Memory()
         bench = _Bench(models, runtime, threads, protocol, place, device, gate)
-        bench.run(chunks, records, progress, label)
+        with turns.measuring():
+            bench.run(chunks, records, progress, label)
     try:
-        return _combine(names, records.records, protocol)
+        taken = _combine(names, records.records, protocol)
     except NoisyDeviceError:
         records.clear()  # or the next try would find the same answers
         raise
+    taken.journal = records.path
+    return taken
 
 
 def _processes(models: Mapping[str, Mapping[str, Any]], chunk: int, most_mib: int | None) -> int:
@@ -204,6 +230,8 @@ class _Bench:
 
 class _Memory:
     """A journal that is not kept."""
+
+    path = None
 
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []

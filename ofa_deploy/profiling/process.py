@@ -3,10 +3,12 @@
 import json
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from itertools import pairwise
+from queue import Empty, SimpleQueue
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -14,13 +16,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from ofa_deploy._processes import module_command, module_environment
 from ofa_deploy.errors import DeviceError
 from ofa_deploy.hardware import Trace
-from ofa_deploy.profiling.agent.job import GPU_ORDER
+from ofa_deploy.runtimes.trt.cuda import GPU_ORDER
 
-__all__ = ["Furthest", "Listener", "Message", "Overheated", "printable", "run_worker"]
+__all__ = ["Furthest", "Listener", "Message", "Overheated", "patience_s", "printable", "run_worker"]
 
 _ROUNDING = 1 + 1e-9
 _ANSWER = {"result", "windows", "rejected", "throttled", "trace", "peak_mib"}
+_MOST = 10**9  # runs, windows; and mJ of one inference
+_APART = 4  # times that a ratio may leave what the percentiles beside it allow
+_PATIENCE_S, _BUILDING_S = 3600.0, 300.0  # for a process, and for each engine that it may build
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+_Milliseconds = Annotated[float, Field(ge=1e-6, le=1e7)]
 
 
 def printable(text: str, longest: int = 300) -> str:
@@ -29,18 +35,23 @@ def printable(text: str, longest: int = 300) -> str:
     return " ".join(shown.split())[:longest]
 
 
+def patience_s(names: Collection[str]) -> float:
+    """For how many seconds a process may say nothing: it may have an engine a name to build."""
+    return _PATIENCE_S + _BUILDING_S * len(names)
+
+
 class _Figures(BaseModel):
     """What a worker says of one subject; ``p..`` in ms."""
 
     model_config = _STRICT
 
-    ratio: float = Field(gt=0)
-    p10: float = Field(gt=0)
-    p50: float = Field(gt=0)
-    p90: float = Field(gt=0)
-    p99: float = Field(gt=0)
-    runs: int = Field(ge=1)
-    energy_mj: float | None = Field(None, ge=0)
+    ratio: float = Field(ge=1e-9, le=1e9)
+    p10: _Milliseconds
+    p50: _Milliseconds
+    p90: _Milliseconds
+    p99: _Milliseconds
+    runs: int = Field(ge=1, le=_MOST)
+    energy_mj: float | None = Field(None, ge=0, le=_MOST)
 
     @model_validator(mode="after")
     def _percentiles_rise(self) -> Self:
@@ -48,6 +59,11 @@ class _Figures(BaseModel):
         if any(low > _ROUNDING * high for low, high in pairwise(times)):
             raise ValueError("expected percentiles that rise")
         return self
+
+    def fits(self, reference: Self) -> bool:
+        """Whether the ratio is one that these times and the reference's may give."""
+        least = self.p10 / (_APART * reference.p99)
+        return least <= self.ratio <= _APART * self.p99 / reference.p10
 
 
 class Message(BaseModel):
@@ -57,8 +73,8 @@ class Message(BaseModel):
 
     rounds: int = Field(0, ge=0, le=10**9)
     result: dict[str, _Figures] | None = None
-    windows: int | None = Field(None, ge=1)
-    rejected: int | None = Field(None, ge=0)
+    windows: int | None = Field(None, ge=1, le=_MOST)
+    rejected: int | None = Field(None, ge=0, le=_MOST)
     throttled: int = Field(0, ge=0, le=10**9)
     trace: Trace = Trace()
     peak_mib: int = Field(0, ge=0, le=2**24)
@@ -69,6 +85,16 @@ class Message(BaseModel):
     def _result_is_whole(self) -> Self:
         if not (self.result is None) == (self.windows is None) == (self.rejected is None):
             raise ValueError("a result comes with the number of windows, standing and rejected")
+        return self
+
+    @model_validator(mode="after")
+    def _ratios_follow(self) -> Self:
+        figures = self.result or {}
+        reference = figures.get("")
+        if reference is not None and not (
+            reference.ratio == 1 and all(each.fits(reference) for each in figures.values())
+        ):
+            raise ValueError("expected ratios that follow from the times")
         return self
 
 
@@ -192,20 +218,23 @@ def run_worker(
         DeviceError: if it failed, or answered anything else.
     """
     environment = {"OMP_NUM_THREADS": str(job["threads"]), **GPU_ORDER}
+    names = tuple(names)
     listener = Listener(names, job["protocol"]["rounds"], finished)
     with (
-        tempfile.TemporaryFile("w+") as complaints,
+        tempfile.TemporaryFile("w+", errors="replace") as complaints,
         subprocess.Popen(
             module_command(module),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=complaints,
             text=True,
+            errors="replace",
             env=module_environment(environment),
         ) as worker,
     ):
         try:
-            _converse(worker, job, listener)
+            with _Patience(worker, patience_s(names)) as patience:
+                _converse(worker, job, listener, patience)
         except BaseException:
             worker.kill()
             raise
@@ -215,12 +244,60 @@ def run_worker(
     return listener.ended(worker.returncode, last)
 
 
-def _converse(worker: "subprocess.Popen[str]", job: Mapping[str, Any], listener: Listener) -> None:
+class _Patience:
+    """Ends a process that says nothing for too long."""
+
+    def __init__(self, worker: "subprocess.Popen[str]", seconds: float) -> None:
+        self._worker, self._seconds = worker, seconds
+        self._signs: SimpleQueue[bool] = SimpleQueue()  # whether more are to come
+        self._lost = False
+        self._waiting = threading.Thread(target=self._wait, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._waiting.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._signs.put(False)
+        self._waiting.join()
+
+    def heard(self) -> None:
+        """It has said something."""
+        self._signs.put(True)
+
+    def check(self) -> None:
+        """See that it was not ended.
+
+        Raises:
+            DeviceError: if it was.
+        """
+        if self._lost:
+            raise DeviceError(
+                f"a measuring process has said nothing for {self._seconds / 60:.0f} minutes and "
+                "was ended; finished work is kept, run again to go on"
+            )
+
+    def _wait(self) -> None:
+        try:
+            while self._signs.get(timeout=self._seconds):
+                pass
+        except Empty:
+            self._lost = True
+            self._worker.kill()
+
+
+def _converse(
+    worker: "subprocess.Popen[str]",
+    job: Mapping[str, Any],
+    listener: Listener,
+    patience: _Patience,
+) -> None:
     assert worker.stdin is not None and worker.stdout is not None
     with suppress(BrokenPipeError):  # a worker that died says why on its stderr
         worker.stdin.write(json.dumps({**job, "sent": time.monotonic()}))
         worker.stdin.close()
     for line in worker.stdout:
+        patience.heard()
         try:
             message = Message.model_validate_json(line)
         except ValidationError:
@@ -228,3 +305,4 @@ def _converse(worker: "subprocess.Popen[str]", job: Mapping[str, Any], listener:
                 f"a measuring process answered {line.strip()[:80]!r}, not a result"
             ) from None
         listener.hear(message)
+    patience.check()

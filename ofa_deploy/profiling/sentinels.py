@@ -95,10 +95,16 @@ class SentinelCheck:
         machine, on one that is not: other programs slow blocks down by what they compete for.
         """
         if self._moved_apart:
-            return "unsure" if self.other_load > _BUSY else "apart"
+            return "unsure" if self._busy else "apart"
         if abs(self.scale - 1) <= _LEAST_LEVEL_NOISE:
             return "holds"
+        if self._busy:
+            return "unsure"
         return "rescaled" if abs(self.scale - 1) > self.scale_noise else "unsure"
+
+    @property
+    def _busy(self) -> bool:
+        return self.other_load > _BUSY
 
     @property
     def _moved_apart(self) -> bool:
@@ -111,22 +117,20 @@ class SentinelCheck:
             f"{beyond} of {len(self.sentinels)} blocks moved otherwise than the rest "
             f"({self.scale - 1:+.1%})"
         )
+        times = f"the device runs at {self.scale:.3g} times the table's latencies"
         quiet = "too noisy to tell, try again when the device is quiet"
+        busy_quiet = f"but other programs are at work: {quiet}"
         match self.verdict:
             case "holds":
                 text = f"the device runs as in the table ({self.scale - 1:+.1%})"
             case "unsure" if self._moved_apart:
-                text = f"{apart}, but other programs are at work: {quiet}"
+                text = f"{apart}, {busy_quiet}"
+            case "unsure" if self._busy:
+                text = f"{times}, {busy_quiet}"
             case "unsure":
-                text = (
-                    f"the device runs at {self.scale:.3g} times the table's latencies, give or "
-                    f"take {self.scale_noise:.0%}: {quiet}"
-                )
+                text = f"{times}, give or take {self.scale_noise:.0%}: {quiet}"
             case "rescaled":
-                text = (
-                    f"the whole device runs at {self.scale:.3g} times the table's latencies, every "
-                    "block alike: clocks, heat, power, or other programs"
-                )
+                text = f"{times}, every block alike: clocks, heat or power"
             case "apart":
                 text = f"{apart}: another driver, runtime or kernels"
         busy = f"; other programs used {self.other_load:.0%} of the machine meanwhile"

@@ -1,6 +1,6 @@
 """From a space and a device to a latency table."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -21,7 +21,7 @@ from ofa_deploy.hardware import (
 )
 from ofa_deploy.profiling.agent.job import on_gpu
 from ofa_deploy.profiling.choice import choose_networks
-from ofa_deploy.profiling.measure import REFERENCE, measure
+from ofa_deploy.profiling.measure import ALONE, REFERENCE, Turns, measure
 from ofa_deploy.profiling.place import Here, Place, processor_of
 from ofa_deploy.profiling.protocol import Protocol
 from ofa_deploy.profiling.subject import Subject
@@ -101,6 +101,8 @@ def profile_space(
     journal: Path | None = None,
     target: Place | None = None,
     progress: Progress = SILENT,
+    turns: Turns = ALONE,
+    kept: Callable[[Path], None] | None = None,
 ) -> LatencyTable:
     """Measure every block of ``space``, and some whole networks, in turns with one reference.
 
@@ -111,6 +113,8 @@ def profile_space(
         holdout: others, drawn at random and evenly over resolutions, that only judge the result.
         journal: a folder that keeps finished work, so that an interrupted run goes on.
         target: where ``device`` is reached; None is this machine.
+        turns: for tables that are measured beside each other.
+        kept: told the journal's file, which is of no use once the table is on disk.
 
     Raises:
         InputError: if the device does not offer what is asked.
@@ -146,7 +150,10 @@ def profile_space(
         device=device,
         progress=progress,
         label=f"profile {len(blocks)} blocks, {len(networks)} networks",
+        turns=turns,
     )
+    if kept is not None and taken.journal is not None:
+        kept(taken.journal)
     return LatencyTable(
         space=space.name,
         classes=space.classes,

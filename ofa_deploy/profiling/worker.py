@@ -12,7 +12,7 @@ from typing import Any
 
 from ofa_deploy.errors import OfaDeployError
 from ofa_deploy.profiling.agent.engines import EngineError
-from ofa_deploy.profiling.agent.job import models, work
+from ofa_deploy.profiling.agent.job import answering, models, work
 from ofa_deploy.profiling.protocol import Call
 
 __all__ = ["Call", "main", "serve"]
@@ -24,14 +24,11 @@ def serve(make: Callable[[dict[str, Any]], tuple[Call, dict[str, Call]]]) -> Non
     Args:
         make: loads what the job names: the reference, and calls by name, each done once already.
     """
+    say = answering()
     try:
-        work(json.load(sys.stdin), make, _say)
+        work(json.load(sys.stdin), make, say)
     except (OfaDeployError, EngineError) as error:
-        _say({"error": " ".join(str(error).split())})
-
-
-def _say(message: dict[str, Any]) -> None:
-    print(json.dumps(message), flush=True)
+        say({"error": " ".join(str(error).split())})
 
 
 def main() -> None:

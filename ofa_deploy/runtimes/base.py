@@ -44,9 +44,18 @@ class Session(ABC):
     def bound(self, images: Floats) -> Callable[[], None]:
         """A call that runs on ``images`` with as little around it as the runtime allows."""
 
+    def timed(self, images: Floats) -> Callable[[], float | None]:
+        """A call as measuring processes of the runtime time it, so that figures mean the same.
+
+        It may return its own time, in ms; else the host's clock tells.
+        """
+        return self.bound(images)
+
 
 class Runtime(ABC):
     """One inference engine. Profiling and export both go through it, so that they mean the same.
+
+    What they time of a file alone is the same too: see ``Session.timed``.
 
     Attributes:
         name: as users write it.

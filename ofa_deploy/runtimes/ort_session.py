@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofa_deploy.errors import DeviceError
+from ofa_deploy.runtimes.room import TIMINGS, keep_open, make_room, size_of
+from ofa_deploy.runtimes.trt.cuda import count_as_nvml
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +40,7 @@ PROVIDERS = {
 }
 _OPTIONS = {"CUDAExecutionProvider": "cuda.", "TensorrtExecutionProvider": "tensorrt."}
 _VARIABLE = "NVIDIA_TF32_OVERRIDE"  # the TensorRT provider has no option for that
+_LEAST_FREE = 2**26  # bytes of a disk on which what was written is taken for whole
 _DEVICE = 0  # of those that CUDA_VISIBLE_DEVICES leaves
 
 
@@ -73,6 +76,8 @@ def open_session(
     """
     if why := missing(ort, runtime):
         raise DeviceError(why)
+    if PROVIDERS[runtime][0] in _OPTIONS:
+        count_as_nvml()
     if _VARIABLE in settings:
         os.environ[_VARIABLE] = str(settings[_VARIABLE])
     try:
@@ -149,8 +154,9 @@ class EngineCache:
 
     It names engines by the names in a graph, which blocks of different sizes share: so each model
     has a folder of its own. It is filled under another name, and takes its own once an inference
-    was done with it: what a killed process left half-written is never found. What layers took to
-    time is shared by all.
+    was done with it: what a killed process left half-written is never found. ONNX Runtime does not
+    look whether its writing succeeds, so where the disk is nearly full nothing is kept. What layers
+    took to time is shared by all.
 
     Args:
         folder: of all models.
@@ -160,22 +166,34 @@ class EngineCache:
     def __init__(self, folder: Path, artefact: bytes, asked: object) -> None:
         key = hashlib.sha256(artefact + json.dumps(asked, sort_keys=True).encode()).hexdigest()
         self._final = folder / key[:32]
-        timings = folder / "timings"
-        timings.mkdir(parents=True, exist_ok=True)
+        self._timings = folder / TIMINGS
+        self._timings.mkdir(parents=True, exist_ok=True)
         made = not self._final.exists()
         self._path = Path(tempfile.mkdtemp(dir=str(folder))) if made else self._final
+        keep_open(self._path)
         self.options = {
             "trt_engine_cache_enable": "1",
             "trt_engine_cache_path": str(self._path),
             "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": str(timings),
+            "trt_timing_cache_path": str(self._timings),
         }
 
     def keep(self) -> None:
-        """Let later processes find it: an inference was done."""
+        """Let later processes find it, if there is room: an inference was done."""
         if self._path == self._final:
             return
         try:
-            self._path.rename(self._final)
-        except OSError:  # another process was first, or the disk is full: it is built again then
-            shutil.rmtree(str(self._path), ignore_errors=True)
+            if not self._whole():
+                shutil.rmtree(str(self._timings), ignore_errors=True)
+            elif make_room(self._path.parent, 0):
+                self._path.rename(self._final)
+                keep_open(self._final)
+                return
+        except OSError:  # another process was first, or the disk is full
+            pass
+        shutil.rmtree(str(self._path), ignore_errors=True)  # it is built again then
+
+    def _whole(self) -> bool:
+        """Whether the disk had room for more of it."""
+        free = shutil.disk_usage(str(self._path)).free
+        return free >= max(size_of(self._path), _LEAST_FREE)

@@ -11,6 +11,7 @@ import functools
 import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +35,7 @@ from ofa_deploy.runtimes.trt.kept import TIMING_CACHE, sealed, unsealed
 from ofa_deploy.runtimes.trt.module import check_version
 from ofa_deploy.runtimes.trt.plan import Plan
 from ofa_deploy.runtimes.trt.settings import EngineSettings, TimingSettings
+from ofa_deploy.runtimes.trt.timed import Timed
 
 __all__ = ["EngineRuntime", "PlanSession", "TensorRt"]
 
@@ -41,7 +43,22 @@ _MAX_CACHE_BYTES = 512 * 2**20
 
 
 class PlanSession(Plan, Session):
-    """An engine as a session: ``run`` copies images to the GPU, ``bound`` calls find them there."""
+    """An engine as a session: ``run`` copies images to the GPU, other calls find them there.
+
+    Args:
+        trt, plan, cuda, host_code: see ``Plan``.
+        graph_batch: see ``Timed``.
+    """
+
+    def __init__(
+        self, trt: Any, plan: bytes, cuda: Cuda, *, host_code: bool = False, graph_batch: int
+    ) -> None:
+        super().__init__(trt, plan, cuda, host_code=host_code)
+        self._graph_batch = graph_batch
+
+    def timed(self, images: Floats) -> Timed:
+        """A call that the GPU times, without what the host does around it; see ``Timed``."""
+        return Timed(self, self._cuda, images, graph_batch=self._graph_batch)
 
 
 class EngineRuntime(Runtime):
@@ -169,7 +186,11 @@ class EngineRuntime(Runtime):
             raise DeviceError(f"{self.name}: {error}") from None
         check_target(record, self.name, self.version, self.cuda.capability)
         return PlanSession(
-            self.module, plan, self.cuda, host_code=record.settings.version_compatible
+            self.module,
+            plan,
+            self.cuda,
+            host_code=record.settings.version_compatible,
+            graph_batch=TimingSettings.heard(self.settings()).graph_batch,
         )
 
 
@@ -179,7 +200,7 @@ class TensorRt(EngineRuntime):
     Args:
         settings, module, cuda: see ``EngineRuntime``.
         timing_cache: a file that keeps what earlier builds timed, made if missing; a damaged one
-            is started anew.
+            is started anew, and one that cannot be written stays as it is.
     """
 
     name = "tensorrt"
@@ -203,7 +224,8 @@ class TensorRt(EngineRuntime):
         before = None if path is None else _read_cache(path)
         plan, after = build_plan(module, model, self.engine_settings, timing_cache=before)
         if path is not None and after is not None and after != before:
-            write_bytes(path, sealed(TIMING_CACHE, after))
+            with suppress(OfaDeployError, OSError):  # the next build takes as long, no more
+                write_bytes(path, sealed(TIMING_CACHE, after))
         return plan
 
     def _built_for(self) -> dict[str, Any]:
@@ -213,6 +235,6 @@ class TensorRt(EngineRuntime):
 
 def _read_cache(path: Path) -> bytes:
     """What is in a timing cache; nothing if there is none, or one that is not as it was written."""
-    if not path.exists():
+    if not path.exists() or path.stat().st_size > _MAX_CACHE_BYTES:
         return b""
     return unsealed(TIMING_CACHE, read_bytes(path, limit=_MAX_CACHE_BYTES)) or b""

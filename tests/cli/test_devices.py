@@ -46,6 +46,19 @@ def test_all_devices_are_listed_alike(cli: Cli) -> None:
     assert known["jetson-orin-nano"]["verified"] == "not yet"
 
 
+def test_a_bad_file_hides_no_other_device(cli: Cli, own: Callable[..., None], here: Path) -> None:
+    own()
+    (here / "devices" / "bad.toml").write_text('schema = "device/1"\nspeed = 3\n')
+    (here / "devices" / "cut.toml").write_text("id = ")
+    made = cli("devices", "--format", "json")
+    assert "2 of" in (message := made.error(1)) and "cannot be used: bad, cut" in message
+    names = [row["device"] for row in json.loads(made.stdout)]
+    assert set(device_names()) - set(names) == {"bad", "cut"}
+    assert "desk" in names
+    assert any(line.startswith("devices/bad.toml: ") for line in made.stderr.splitlines())
+    assert any(line.startswith("devices/cut.toml: not read") for line in made.stderr.splitlines())
+
+
 def test_a_file_is_shown_whole(cli: Cli) -> None:
     (shown,) = json.loads(cli("devices", "show", "jetson-nano", "--format", "json").stdout)
     device = load_device("jetson-nano")
@@ -159,6 +172,23 @@ def test_a_device_behind_an_agent_tells_as_much(cli: Cli, behind: Callable[..., 
     assert there["temperatures_c"] == {"tj": 48.0}
     assert there["state"] == STATE
     assert there["sensors"] == ["linux", "tegrastats"]
+
+
+@pytest.mark.parametrize(
+    ("engines", "asked"),
+    [
+        ({"onnxruntime": "1.19.2"}, "--runtime onnxruntime-tensorrt --precision fp32"),
+        ({"onnxruntime": "1.19.2", "tensorrt": "10.3.0"}, "--runtime tensorrt --precision fp32"),
+        ({}, "--runtime tensorrt --precision fp32"),
+    ],
+)
+def test_what_is_proposed_is_offered_there(
+    cli: Cli, behind: Callable[..., None], engines: dict[str, str], asked: str
+) -> None:
+    """profile's own default may not be, as on an NVIDIA GPU."""
+    behind(f"hello['runtimes'] = {engines!r}")
+    said = cli("devices", "probe", "board").stderr
+    assert f"ofa-deploy profile --space mbv3-nano-32 --device board {asked}\n" in said
 
 
 @pytest.mark.parametrize("command", ["probe", "check"])

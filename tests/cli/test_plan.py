@@ -112,7 +112,7 @@ def test_plan_of_a_device_without_a_table(cli: Cli, workers: Any) -> None:
     [
         (("--device", "nosuch"), "nosuch"),
         (("--device", "local", "--runtime", "abacus"), "device local has no runtime 'abacus'"),
-        (("--constraint", "latency <= 3 ms"), "no model was given for it"),
+        (("--constraint", "latency <= 3 ms"), "name its table with --table FILE"),
         (("--constraint", "speed <= 3"), "unknown metric 'speed'"),
         (
             ("--constraint", "top1 >= 75"),

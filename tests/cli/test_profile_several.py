@@ -54,22 +54,24 @@ class Floor:
         return reached()
 
     def profile(self, space: SearchSpace, device: Device, **options: Any) -> LatencyTable:
-        progress, journal = options["progress"], options["journal"]
+        progress, journal, turns = (options[name] for name in ("progress", "journal", "turns"))
         self.asked[device.id] = options
-        journal.mkdir(parents=True)
-        with progress.task("build 60 fp32 graphs", STEPS) as task:
+        journal.mkdir(parents=True, exist_ok=True)
+        (journal / "own.jsonl").write_text("{}\n")
+        with turns.building(), progress.task("graphs", STEPS) as task:
             self.said.append((device.id, "builds"))
             for _ in range(STEPS):
                 task.advance()
             self.pause.get(device.id, lambda: None)()
             self.said.append((device.id, "has built"))
-        with progress.task("profile 36 blocks, 24 networks", STEPS) as task:
+        with turns.measuring(), progress.task("build trust in 36 blocks", STEPS) as task:
             self.said.append((device.id, "measures"))
             self.during.get(device.id, lambda task: None)(task)
             for _ in range(STEPS):
                 task.advance()
             if device.id in self.fails:
                 raise self.fails[device.id]
+        options["kept"](journal / "own.jsonl")
         return measured_table(space, device.id)
 
     def when(self, device: str, what: str) -> int:
@@ -114,6 +116,27 @@ def test_all_are_measured_and_searched_together(cli: Cli, floor: Floor) -> None:
     assert following[:4] == ["ofa-deploy", "search", "--run", "RUN"]
     assert following[4:7] == ["--device", "a", "--constraint"]
     assert following[7].startswith("latency[a] <= ")
+
+
+def test_unfinished_work_of_other_settings_is_kept(cli: Cli, floor: Floor) -> None:
+    """Of other threads, minutes or power modes: their journals lie in the same folder."""
+    work = Path(f"latency_tables/a/.{NANO.fingerprint}-onnxruntime-fp32")
+    work.mkdir(parents=True)
+    (work / "other.jsonl").write_text("{}\n")
+    made = cli(*asked("a"))
+    assert made.code == 0, made.stderr
+    assert [path.name for path in work.iterdir()] == ["other.jsonl"]
+
+
+def test_what_a_linked_folder_holds_is_kept(cli: Cli, floor: Floor, here: Path) -> None:
+    kept = here / "kept"
+    kept.mkdir()
+    (kept / "other.jsonl").write_text("{}\n")
+    (here / "latency_tables/a").mkdir(parents=True)
+    work = here / f"latency_tables/a/.{NANO.fingerprint}-onnxruntime-fp32"
+    work.symlink_to(kept)
+    assert cli(*asked("a")).code == 0
+    assert [path.name for path in kept.iterdir()] == ["other.jsonl"]
 
 
 def test_one_builds_at_a_time_and_this_machine_is_measured_when_all_have(

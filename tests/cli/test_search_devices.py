@@ -107,6 +107,24 @@ def test_a_device_without_a_fitting_table(cli: Cli, run: Path) -> None:
     assert "unknown device 'orim'; did you mean orin? (those that have a latency" in message
 
 
+@pytest.mark.parametrize(
+    ("given", "proposed"),
+    [
+        ((), "--runtime tensorrt --precision fp32"),
+        (("--precision", "int8"), "--runtime tensorrt --precision int8"),
+        (("--runtime", "onnxruntime"), "--runtime onnxruntime --precision fp32"),
+    ],
+)
+def test_what_is_proposed_makes_the_table_that_was_asked_for(
+    cli: Cli, run: Path, given: tuple[str, ...], proposed: str
+) -> None:
+    message = cli(*asked(run, "jetson-orin-nano"), *given, "--no-verify").error(1)
+    assert f"ofa-deploy profile --run R --device jetson-orin-nano {proposed}" in message
+    profiled("orin")
+    message = cli(*asked(run, "orin"), "--runtime", "openvino", "--no-verify").error(1)
+    assert message.endswith("profile --run R --device orin --runtime openvino")
+
+
 def test_the_very_space_comes_before_one_that_shares_resolutions(cli: Cli, run: Path) -> None:
     sharing = profiled("orin", space=NANO.with_resolutions(24, 32))
     made = cli(*asked(run, "orin"), "--no-verify")

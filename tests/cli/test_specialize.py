@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -157,6 +158,20 @@ def test_settings_override_each_other(cli: Callable[..., Any], job: Any) -> None
     config = json.loads(Path("r/run.json").read_text())["config"]
     found = [config[name] for name in ("lr", "label_smoothing", "seed", "batch", "augment")]
     assert found == [0.25, 0.2, 7, 16, "crop+flip"]
+
+
+def test_images_are_treated_as_the_run_treats_them(cli: Callable[..., Any], job: Any) -> None:
+    run = Path(shutil.copytree(job.subnet.parent.parent, "r"))
+    record = json.loads((run / "run.json").read_text())
+    record["config"]["augment"] = "crop"
+    (run / "run.json").write_text(json.dumps(record))
+    shown = {}
+    for name, more in (("run", ()), ("recipe", ("--recipe", "images"))):
+        done = cli("specialize", run / "subnets" / job.subnet.name, *TUNE, "--dry-run", *more)
+        assert done.code == 0, done.stderr
+        found = re.search(r"augment +(\S+)", done.stdout.replace("│", " "))
+        shown[name] = found and found[1]
+    assert shown == {"run": "crop", "recipe": "crop+flip"}
 
 
 @pytest.mark.parametrize(

@@ -357,6 +357,30 @@ def test_slower_device_is_told_and_repaired(cli: Cli, table: Path, workers: Any)
     assert not Path("no.json").exists()
 
 
+def test_a_busy_device_repairs_nothing(
+    cli: Cli, table: Path, workers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LoadMeter, "others", lambda self: 0.81)
+    at_speed(workers, "1.271")
+    made = cli("tables", "check", table, "--device", "local", "--repair", "no.json")
+    assert "1.27 times the table's latencies, but other programs are at work" in made.error(4)
+    assert not Path("no.json").exists()
+
+
+@pytest.mark.parametrize(("name", "was"), [("power_mode", "15W"), ("runtime_version", "0.1")])
+def test_a_table_of_other_conditions_is_not_repaired(
+    cli: Cli, table: Path, workers: Any, name: str, was: str
+) -> None:
+    """The times would be of this mode or version, and the names of the former."""
+    edited(table, lambda value: value["conditions"].update({name: was}))
+    at_speed(workers, "1.4")
+    message = cli("tables", "check", table, "--device", "local", "--repair", "no.json").error(1)
+    assert f"made under other conditions (table, here): {name} ({was}, " in message
+    assert f"profile anew: ofa-deploy profile --space {SPACE}" in message
+    assert not Path("no.json").exists()
+    assert workers.started == 0
+
+
 def test_other_kernels_ask_for_a_new_profile(cli: Cli, table: Path, workers: Any) -> None:
     at_speed(workers, "1 + 0.5 * (size % 2)")
     made = cli("tables", "check", table, "--device", "local", "--repair", "no.json")

@@ -1,8 +1,10 @@
 """Files timed in turns: one real process, and what is said of made-up answers."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ofa_deploy.errors import DeviceError
@@ -60,6 +62,27 @@ def test_files_that_cannot_be_loaded_end_in_one_line(
 def test_free_dimensions_are_filled(whole: Any, takes: Any, shape: Any) -> None:
     given = whole.manifest.targets["onnx"].input.model_copy(update={"shape": takes})
     assert TimedFile.of("onnx", Path("a"), given, side=20).shape == shape
+
+
+def test_an_engine_that_brings_its_clock_is_timed_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where latency tables come from; files as deployed are timed by the host's."""
+    shapes: list[Any] = []
+    session = SimpleNamespace(
+        run=lambda images: np.zeros((1, 4), np.float32),
+        timed=lambda images: shapes.append(images.shape) or (lambda: 0.125),
+    )
+    target = SimpleNamespace(runtime="tensorrt", load=lambda artefact, threads: session)
+    monkeypatch.setattr(timing, "get_target", lambda name: target)
+    spins: list[bool] = []
+    monkeypatch.setattr(timing, "gpu", lambda *, spin: spins.append(spin))
+    (tmp_path / "plan").touch()
+    file = {"target": "tensorrt", "artefact": tmp_path / "plan", "deployed": None}
+    call = timing._call({**file, "shape": (2, 3, 8, 8), "dtype": "float32"}, threads=1)
+    assert call() == 0.125
+    assert shapes == [(2, 3, 8, 8)]
+    assert spins == [True]
 
 
 # -- answers --------------------------------------------------------------------------------

@@ -97,6 +97,7 @@ def test_device_is_a_name_and_no_path(folder: Path, name: str) -> None:
         (TEXT + 'architecture = "z80"\n', "architecture: "),
         (TEXT + "cores = [0, 1, 0]\n", "cores: a core stands twice"),
         (TEXT + "cores = [-1]\n", "cores.0: "),
+        (TEXT + f"cores = [0x{'f' * 4000}]\n", "a number is too large (Exceeds the limit"),
         (TEXT + "cool_down_s = -1\n", "cool_down_s: "),
         (TEXT + "cool_down_s = nan\n", "cool_down_s: "),
         (TEXT + "limits.temperature_c = 900\n", "limits.temperature_c: "),
@@ -228,9 +229,19 @@ def test_device_without_a_supported_state_is_refused_with_the_reasons(folder: Pa
 
 
 def test_kind_of_machine_has_no_address(folder: Path) -> None:
-    (folder / "board.toml").write_text(TEXT.replace('connection = "local"\n', ""))
-    with pytest.raises(InputError, match="device board is a kind of machine.*extends = 'board'"):
-        _ = load_device("board").ssh
+    message = "no address is known; write devices/NAME.toml with extends = 'cpu-x86' and connec"
+    with pytest.raises(InputError, match=message):
+        _ = load_device("cpu-x86").ssh
+
+
+@pytest.mark.parametrize("name", ["board", "cpu-x86"])
+def test_own_file_without_an_address_is_named(folder: Path, name: str) -> None:
+    """It cannot be extended: only what ships can."""
+    own = TEXT.replace('connection = "local"\n', "").replace('"board"', f'"{name}"')
+    (folder / f"{name}.toml").write_text(own)
+    message = rf"device {name} is .* add connection = 'ssh://user@host' to devices/{name}.toml$"
+    with pytest.raises(InputError, match=message):
+        _ = load_device(name).ssh
 
 
 # -- devices of one's own, of a kind that ships ----------------------------------------------
@@ -295,17 +306,47 @@ def test_bad_extension_is_refused(folder: Path, line: str) -> None:
     ("address", "id_"),
     [
         ("ssh://me@Orin.local", "orin.local"),
-        ("ssh://pi_4:2222", "pi-4-2222"),
-        ("ssh://[fe80::1]", "fe80-1"),
-        ("ssh://_x", "x"),
-        ("ssh://" + "a" * 200 + ":65535", "a" * 50 + "-65535"),
+        ("ssh://me@box:2222", "box-2222"),
+        ("ssh://orin-1", "orin-1"),
+        ("ssh://pi_4:2222", "pi-4-2222-HASH"),
+        ("ssh://[fe80::1]", "fe80-1-HASH"),
+        ("ssh://_x", "x-HASH"),
+        ("ssh://" + "a" * 200 + ":65535", "a" * 50 + "-65535-HASH"),
+        ("ssh://local", "local-HASH"),
+        ("ssh://box-2222", "box-2222-HASH"),
     ],
 )
 def test_address_alone_names_a_device(address: str, id_: str) -> None:
+    """Host and port, and a hash where they are not spelled as they are, or another has that id."""
     device = load_device(address)
-    assert device.id == id_
+    assert re.fullmatch(re.escape(id_).replace("HASH", "[0-9a-f]{6}"), device.id)
     assert device.connection == address
     assert device.kind == "any"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ssh://h_h", "ssh://h-h"),
+        ("ssh://" + "a" * 50 + ".x", "ssh://" + "a" * 50 + ".y"),
+        ("ssh://box:2222", "ssh://box-2222"),
+        ("ssh://h_h:22", "ssh://h_h:23"),
+    ],
+)
+def test_two_addresses_are_two_devices(one: str, other: str) -> None:
+    """Or the table of one would be written over the other's."""
+    assert load_device(one).id != load_device(other).id
+
+
+def test_an_address_is_not_the_device_of_a_file(folder: Path) -> None:
+    before = load_device("ssh://board").id
+    (folder / "board.toml").write_text(TEXT)
+    assert before == "board"
+    assert load_device("ssh://board").id not in device_names()
+
+
+def test_another_user_of_a_machine_has_no_other_machine() -> None:
+    assert load_device("ssh://a@h_h").id == load_device("ssh://b@H_h").id
 
 
 @pytest.mark.parametrize("address", ["://", "ssh://", "ssh://-x", "http://x", "ssh://a b"])

@@ -1,7 +1,9 @@
 """Energy counters, in files of the form in which Linux shows them, and energy from power."""
 
+import os
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -83,8 +85,49 @@ def test_power_that_is_told_too_seldom_is_refused() -> None:
 
 def test_a_slow_meter_is_waited_for() -> None:
     """But not for ever."""
-    found = PowerMeter(lambda: 1000.0, pause_s=0.02).per_call(lambda: None, seconds=0.01)
+    found = PowerMeter(lambda: 1000.0, pause_s=0.1).per_call(lambda: None, seconds=0.1)
     assert found > 0
+
+
+def _busy(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def test_a_meter_that_is_slow_to_read_is_read_seldom() -> None:
+    """What reading takes may be taken from the call, whose time is then too long."""
+    read: list[float] = []
+
+    def power_mw() -> float:
+        _busy(0.004)
+        read.append(time.monotonic())
+        return 1000.0
+
+    PowerMeter(power_mw, pause_s=0.001).per_call(lambda: _busy(0.001), seconds=0.3)
+    pauses = [later - one for one, later in pairwise(read)]
+    assert len(pauses) >= 2
+    assert min(pauses) >= 20 * 0.004
+
+
+def test_power_is_not_read_on_the_core_that_is_measured() -> None:
+    usable = os.sched_getaffinity(0)
+    others = os.sched_getaffinity(os.getppid()) - {min(usable)}
+    if not others:
+        pytest.skip("needs two cores")
+    seen: list[set[int]] = []
+
+    def power_mw() -> float:
+        seen.append(os.sched_getaffinity(0))
+        return 1000.0
+
+    os.sched_setaffinity(0, {min(usable)})
+    try:
+        PowerMeter(power_mw, pause_s=0.001).per_call(lambda: _busy(0.001), seconds=0.3)
+        assert os.sched_getaffinity(0) == {min(usable)}, "and what is measured stays"
+    finally:
+        os.sched_setaffinity(0, usable)
+    assert seen and all(each == others for each in seen)
 
 
 def test_the_watcher_ends_when_the_call_fails() -> None:

@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx
@@ -21,6 +21,7 @@ from tests.profiling.places import (
     running_server,
     why_no_server,
 )
+from tests.profiling.sessions import Agent
 
 # What ONNX Runtime imports, and nothing else: no torch, none of this project's other packages.
 _BARE = ("numpy", "onnxruntime", "flatbuffers", "packaging", "protobuf")
@@ -60,6 +61,16 @@ def agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
     return folder
+
+
+@pytest.fixture
+def start(bare_python: Path, agents: Path) -> Callable[..., Agent]:
+    return lambda token="mine": Agent(bare_python, token)
+
+
+@pytest.fixture
+def model(tiny_subjects: dict[str, Subject]) -> bytes:
+    return get_runtime("onnxruntime").build(tiny_subjects["small"].graph)
 
 
 # -- a real server --------------------------------------------------------------------------

@@ -4,152 +4,29 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
 from ofa_deploy.hardware import Identity, Telemetry, Trace, identify
-from ofa_deploy.profiling import Subject
-from ofa_deploy.profiling.remote.bundle import READY, STARTER, agent_source, opening
 from ofa_deploy.profiling.remote.session import Hello
 from ofa_deploy.runtimes import get_runtime
 from tests.profiling.places import QUICK, bare_site, interpreter
+from tests.profiling.sessions import (
+    Agent,
+    change_agent,
+    children,
+    folders,
+    job,
+    long_job,
+    running,
+    within,
+)
 
 pytestmark = pytest.mark.timeout(60)
-
-
-class Agent:
-    """An agent in a process of its own."""
-
-    def __init__(self, python: Path, token: str = "mine") -> None:
-        self.process = subprocess.Popen(
-            [python, "-c", STARTER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline().decode().strip() == READY
-        self.send(opening())
-        self.hello = self.ask(do="hello", token=token)
-
-    def send(self, data: bytes) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(data)
-        self.process.stdin.flush()
-
-    def hear(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return answer
-
-    def ask(self, data: bytes = b"", **request: Any) -> dict[str, Any]:
-        self.send(json.dumps(request).encode() + b"\n" + data)
-        return self.hear()
-
-    def put(self, data: bytes) -> dict[str, Any]:
-        return self.ask(data, do="put", put=hashlib.sha256(data).hexdigest(), size=len(data))
-
-    def until(self, key: str) -> list[dict[str, Any]]:
-        """What it says until a line that has ``key``."""
-        heard = [self.hear()]
-        while key not in heard[-1]:
-            heard.append(self.hear())
-        return heard
-
-    def ended(self) -> int:
-        """Its exit code, once it has ended."""
-        return self.process.wait(20)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-            assert pipe is not None
-            with suppress(BrokenPipeError):
-                pipe.close()
-
-
-@pytest.fixture
-def start(bare_python: Path, agents: Path) -> Callable[..., Agent]:
-    return lambda token="mine": Agent(bare_python, token)
-
-
-@pytest.fixture
-def model(tiny_subjects: dict[str, Subject]) -> bytes:
-    return get_runtime("onnxruntime").build(tiny_subjects["small"].graph)
-
-
-def job(model: bytes, **changed: Any) -> dict[str, Any]:
-    name = hashlib.sha256(model).hexdigest()
-    return {
-        "models": {
-            each: {"sha256": name, "shape": [1, 3, 12, 12]} for each in ("reference", "other")
-        },
-        "reference": "reference",
-        "runtime": "onnxruntime",
-        "settings": {"intra_op_num_threads": 1},
-        "threads": 1,
-        "protocol": asdict(QUICK),
-        "energy": True,
-        **changed,
-    }
-
-
-def long_job(model: bytes) -> dict[str, Any]:
-    return job(model, protocol={**asdict(QUICK), "rounds": 10**9, "window_ms": 1.0})
-
-
-@contextmanager
-def within(seconds: float) -> Iterator[Callable[[Callable[[], bool]], None]]:
-    """Wait for what must soon be true."""
-    end = time.monotonic() + seconds
-
-    def wait(true: Callable[[], bool]) -> None:
-        while not true():
-            assert time.monotonic() < end, "it did not happen"
-            os.sched_yield()
-
-    yield wait
-
-
-def folders(agents: Path) -> list[Path]:
-    return [path for path in agents.glob("ofa-deploy-agent-*/*") if path.is_dir()]
-
-
-def running(pid: int) -> bool:
-    """Whether a process runs; one that ended and was not waited for does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"
-
-
-def children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    texts = [text, *((thread / "children").read_text() for thread in threads)]
-    return [int(word) for word in " ".join(texts).split()]
-
-
-def change_agent(monkeypatch: pytest.MonkeyPatch, *changes: tuple[str, str]) -> None:
-    """Send another agent: what it was, and what it is instead."""
-    source = agent_source()
-    for was, now in changes:
-        assert was in source
-        source = source.replace(was, now)
-    changed = opening(source)
-    monkeypatch.setitem(globals(), "opening", lambda: changed)
 
 
 # -- what it does ---------------------------------------------------------------------------
@@ -199,21 +76,6 @@ def test_another_request_may_come_while_a_job_runs(
         agent.until("pong")
         agent.send(json.dumps({"do": "time", "job": job(model)}).encode() + b"\n")
         assert agent.until("error")[-1] == {"error": "a job is running already"}
-
-
-def test_a_job_that_crashes_is_told_and_the_session_goes_on(
-    start: Callable[..., Agent], model: bytes
-) -> None:
-    with start() as agent:
-        agent.put(model)
-        wrong = job(model, protocol={"rounds": "many"})
-        end = agent.ask(do="time", job=wrong)
-        while "ended" not in end:
-            end = agent.hear()
-        assert end["ended"] == 1
-        assert end["last"]
-        agent.send(json.dumps({"do": "time", "job": job(model)}).encode() + b"\n")
-        assert agent.until("ended")[-1]["ended"] == 0
 
 
 def test_what_a_job_leaves_running_is_ended(agents: Path, model: bytes, tmp_path: Path) -> None:
@@ -306,8 +168,8 @@ def test_full_disk_is_told_and_the_session_goes_on(
 def test_models_go_when_room_is_short(
     bare_python: Path, agents: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The least recently needed first."""
-    change_agent(monkeypatch, ("_MOST_MODELS = 2**30", "_MOST_MODELS = 2500"))
+    """Those of one job stay; if there is no room for all of them, it is said."""
+    change_agent(monkeypatch, ("_MOST = 2**33", "_MOST = 2500"))
     first, second, third = (bytes([n]) * 1000 for n in range(3))
     names = [hashlib.sha256(data).hexdigest() for data in (first, second, third)]
     with Agent(bare_python) as agent:
@@ -317,7 +179,11 @@ def test_models_go_when_room_is_short(
         assert "have" in agent.put(third)
         assert agent.ask(do="need", models=names) == {"missing": [names[1]]}
         (folder,) = folders(agents)
-        assert {path.name for path in folder.iterdir()} == {"lock", "agent.py", names[0], names[2]}
+        left = {"lock", "agent.py", names[0], names[2]}
+        assert {path.name for path in folder.iterdir()} == left
+        told = agent.put(second)
+        assert told == {"error": f"no room for the models of one job in {folder.parent}"}
+        assert {path.name for path in folder.iterdir()} == left
 
 
 # -- how it ends ----------------------------------------------------------------------------
@@ -412,9 +278,12 @@ def test_an_earlier_one_of_the_same_host_is_ended(
     stopped: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its connection was lost, and it does not know; one that cannot end by itself is killed."""
+    """Its connection was lost, and it does not know; one that cannot end by itself is killed.
+
+    What it had is not sent again.
+    """
     if stopped:
-        change_agent(monkeypatch, ("_PATIENCE_S = 3.0", "_PATIENCE_S = 0.1"))
+        change_agent(monkeypatch, ("_PATIENCE_S = 3.0", "_PATIENCE_S = 0.5"))
     with start() as first:
         first.put(model)
         first.send(json.dumps({"do": "time", "job": long_job(model)}).encode() + b"\n")
@@ -427,7 +296,13 @@ def test_an_earlier_one_of_the_same_host_is_ended(
             assert first.process.wait(10) == (-signal.SIGKILL if stopped else 0)
             with within(20) as wait:
                 wait(lambda: not running(worker))
-            assert len(folders(agents)) == 1
+            (folder,) = folders(agents)
+            names = [hashlib.sha256(model).hexdigest(), "0" * 64]
+            assert second.ask(do="need", models=names) == {"missing": names[1:]}
+            assert (folder / names[0]).read_bytes() == model
+            second.send(b'{"do": "bye"}\n')
+            assert second.ended() == 0
+    assert list(agents.iterdir()) == []
 
 
 def test_somebody_elses_folder_is_not_used(bare_python: Path, agents: Path) -> None:

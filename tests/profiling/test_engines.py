@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from ofa_deploy.profiling import Subject
 from ofa_deploy.profiling.agent import engines
 from ofa_deploy.profiling.agent.engines import EngineError, open_model, version, versions
-from ofa_deploy.runtimes import get_runtime
+from ofa_deploy.runtimes import get_runtime, room
 from tests.runtimes.ort_fake import FakeOrt
 
 SHAPE = [1, 3, 12, 12]
@@ -113,6 +114,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeOrt:
     made = FakeOrt("TensorrtExecutionProvider", "CUDAExecutionProvider")
     monkeypatch.setitem(sys.modules, "onnxruntime", made)  # type: ignore[arg-type]
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     return made
 
 
@@ -156,6 +158,30 @@ def test_what_fails_in_the_first_inference_is_said(gpu: FakeOrt, model: str) -> 
         open_model(model, SHAPE, "onnxruntime-tensorrt", {})
 
 
+def test_what_fails_before_the_first_inference_is_said(gpu: FakeOrt, model: str) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA failure 2: out of memory\nsomewhere")
+
+    gpu.OrtValue.ortvalue_from_numpy = fail
+    with pytest.raises(EngineError, match="^onnxruntime-cuda 1.99.0: CUDA failure 2: out of mem"):
+        open_model(model, SHAPE, "onnxruntime-cuda", {})
+
+
+def test_what_fails_in_openvinos_first_inference_is_said(
+    built: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("Check 'shape'\nfailed")
+
+    request = SimpleNamespace(set_input_tensor=lambda *_: None, infer=fail)
+    compiled = SimpleNamespace(create_infer_request=lambda: request)
+    real = engines._core()
+    core = SimpleNamespace(read_model=real.read_model, compile_model=lambda *_: compiled)
+    monkeypatch.setattr(engines, "_core", lambda: core)
+    with pytest.raises(EngineError, match="^openvino .* refuses the model: Check 'shape' failed$"):
+        open_model(built("openvino"), SHAPE, "openvino", {})
+
+
 def _built(gpu: FakeOrt) -> int:
     return gpu.said.count(("build",))
 
@@ -195,6 +221,46 @@ def test_an_engine_that_was_not_finished_is_not_found(
     gpu.on_run = lambda: None
     open_model(model, SHAPE, "onnxruntime-tensorrt", {})
     assert _built(gpu) == 1
+
+
+def test_what_a_nearly_full_disk_took_is_not_taken_for_whole(
+    gpu: FakeOrt, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The provider does not look whether its writing succeeds; neither engine nor timings stay."""
+    free = SimpleNamespace(free=2**20)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: free)
+    open_model(model, SHAPE, "onnxruntime-tensorrt", {})
+    assert not [*(tmp_path / "onnxruntime-engines").iterdir()]
+    free.free = 2**30
+    for _ in range(2):
+        open_model(model, SHAPE, "onnxruntime-tensorrt", {})
+    assert _built(gpu) == 2
+
+
+def test_engines_of_the_provider_make_room_for_others(
+    gpu: FakeOrt, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_MOST", 20)  # three engines of 6 bytes
+    folder = tmp_path / "onnxruntime-engines"
+    for batch in range(1, 6):
+        open_model(model, [batch, 3, 4, 4], "onnxruntime-tensorrt", {})
+    kept = {path.name for path in folder.iterdir()}
+    assert len(kept) == 4
+    assert "timings" in kept
+    monkeypatch.setattr(room, "_open", set())  # as in another process
+    open_model(model, [6, 3, 4, 4], "onnxruntime-tensorrt", {})
+    after = {path.name for path in folder.iterdir()}
+    assert len(after & kept) == 3
+    assert len(after) == 4
+
+
+def test_gpus_are_counted_as_where_models_are_timed(
+    gpu: FakeOrt, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here too, where engines are built: a machine may have several."""
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    open_model(model, SHAPE, "onnxruntime-cuda", {})
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
 def test_a_full_disk_is_no_reason_to_give_up(

@@ -228,6 +228,78 @@ def test_heat_that_is_not_told_holds_nothing_up(run: Run, pauses: list[float]) -
     ]
 
 
+def test_after_a_process_that_got_too_hot_it_cools_well_below(
+    run: Run, pauses: list[float]
+) -> None:
+    """A little below its limit it would get too hot again, four times in a minute."""
+    bar = Notes()
+    board = Board(says=[COOL, COOL, *map(hot, (84.5, 82.0, 80.0)), COOL], hot=[85.5])
+    run(board, described(limits={"temperature_c": 85}), progress=bar)
+    assert pauses == [5, 5]
+    assert bar.said[1] == "ssh://board has 84.5 °C: measuring waits until it has 80"
+    assert len(board.jobs) == 3
+
+
+def test_heat_that_is_not_told_while_it_cools_is_waited_for(run: Run, pauses: list[float]) -> None:
+    silent = Telemetry(state=STATE)
+    board = Board(says=[COOL, hot(86.0), silent, hot(84.0), silent, hot(79.0), COOL])
+    bar = Notes()
+    run(board, described(limits={"temperature_c": 85}), progress=bar)
+    assert pauses == [5, 5, 5, 5]
+    assert bar.notes[:4] == ["waits at 86 °C", "waits", "waits at 84 °C", "waits"]
+
+
+def test_one_that_got_too_hot_and_falls_silent_is_given_up(run: Run, pauses: list[float]) -> None:
+    board = Board(says=[COOL, COOL, Telemetry(state=STATE)], hot=[90.0])
+    message = "tells no temperature after 15 minutes, and must have 80; what was finished is kept"
+    with pytest.raises(DeviceError, match=message):
+        run(board, described(limits={"temperature_c": 85}))
+    assert sum(pauses) == 900
+    assert len(board.jobs) == 1
+
+
+# -- GPUs ------------------------------------------------------------------------------------
+
+
+def card(**state: str) -> Telemetry:
+    return replace(COOL, state={**STATE, **state})
+
+
+@pytest.mark.parametrize(
+    ("runtime", "started"), [("tensorrt", [2, 0, 2, 2]), ("onnxruntime", [2, 0, 0, 0])]
+)
+def test_processes_of_two_gpus_are_not_put_together(
+    run: Run, tmp_path: Path, runtime: str, started: list[int]
+) -> None:
+    """Neither of two that are alike, nor where one is not the one that works."""
+    known = {"gpu": "H100", "gpu_id": "1"}
+    for state, count in zip(
+        (known, known, {**known, "gpu_id": "2"}, {"gpu": "A2"}), started, strict=True
+    ):
+        board = Board()
+        board.told = card(**state)
+        run(board, None, runtime=runtime, journal=tmp_path)
+        assert len(board.jobs) == count
+
+
+@pytest.mark.parametrize(
+    ("runtime", "kind", "state", "warned"),
+    [
+        ("tensorrt", "gpu", {}, True),
+        ("tensorrt", "gpu", {"gpu": "H100"}, False),
+        ("tensorrt", "jetson", {}, False),
+        ("onnxruntime", "gpu", {}, False),
+    ],
+)
+def test_a_gpu_that_nothing_tells_of_is_warned_of(
+    run: Run, runtime: str, kind: str, state: dict[str, str], warned: bool
+) -> None:
+    bar, board = Notes(), Board()
+    board.told, board.machine = card(**state), replace(MACHINE, kind=kind)
+    run(board, None, runtime=runtime, progress=bar)
+    assert any("install nvidia-ml-py into the Python" in line for line in bar.said) is warned
+
+
 # -- memory ----------------------------------------------------------------------------------
 
 

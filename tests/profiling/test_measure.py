@@ -267,6 +267,18 @@ def test_minutes_are_shared_out_to_processes(
     assert workers.started == 2 * QUICK.processes
 
 
+def test_few_minutes_are_no_lack_of_a_limit(
+    subjects: dict[str, Subject], reference: Subject, workers: Workers, tmp_path: Path
+) -> None:
+    """0 seconds would be all the time there is."""
+    seen = tmp_path / "seen"
+    workers.script = (
+        HONEST + f"open({str(seen)!r}, 'a').write(str(job['protocol']['seconds']) + ' ')\n" + ANSWER
+    )
+    measure(subjects, reference, protocol=QUICK, minutes=0.001)
+    assert seen.read_text().split() == ["0.1"] * QUICK.processes
+
+
 def test_nothing_to_measure_is_an_error(reference: Subject) -> None:
     with pytest.raises(InputError, match="nothing to measure"):
         measure({}, reference, protocol=QUICK)
@@ -296,6 +308,16 @@ def test_noise_is_not_kept_for_the_next_call(
     assert taken["large"].spread == 0.0
     workers.allowed = 0
     assert measure(subjects, reference, protocol=QUICK, journal=journal) == taken
+
+
+def test_the_journal_that_keeps_it_is_named(
+    subjects: dict[str, Subject], reference: Subject, workers: Workers, tmp_path: Path
+) -> None:
+    workers.script = HONEST + ANSWER
+    assert measure(subjects, reference, protocol=QUICK).journal is None
+    found = measure(subjects, reference, protocol=QUICK, journal=tmp_path).journal
+    other = measure(subjects, reference, protocol=QUICK, threads=2, journal=tmp_path).journal
+    assert {found, other} == set(tmp_path.glob("*.jsonl"))
 
 
 def test_one_subject_that_moved_is_no_reason_to_refuse(

@@ -96,6 +96,31 @@ def time(job):
     assert "ssh://device has said nothing for" in bar.said[0]
 
 
+def test_a_device_that_answers_and_does_not_go_on_is_given_up(
+    tiny_subjects: dict[str, Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "patience_s", lambda names: 0.1 * len(names))
+    transport = agent("\ndef time(job):\n    say({'engine': '1.19.2'})\n")
+    with RemoteTarget(transport, sleep=Pauses()) as target:
+        assert target._session is not None
+        target._session._ping_s = 0.01
+        with pytest.raises(DeviceError, match="^ssh://device answers, but has not gone on for 0 m"):
+            measure(tiny_subjects, tiny_subjects["small"], protocol=QUICK, target=target)
+    assert transport.started == 1
+
+
+def test_what_a_devices_shell_complains_of_is_not_about_coming_in(
+    tiny_subjects: dict[str, Subject], tmp_path: Path
+) -> None:
+    """It had let this host in before the connection dropped."""
+    dies = dying(tmp_path / "seen", 1).replace("os._exit(7)", "os._exit(255)")
+    shell = "\nprint('git@host: Permission denied (publickey).', file=sys.stderr, flush=True)\n"
+    bar = Notes()
+    assert taken(tiny_subjects, agent(shell + dies), progress=bar)["large"].ms == pytest.approx(2.0)
+    (said,) = bar.said
+    assert "trying again in" in said
+
+
 def test_a_reboot_is_noticed(tiny_subjects: dict[str, Subject], tmp_path: Path) -> None:
     rebooted = dying(tmp_path / "seen", 1, then="hello['boot'] = 'second'")
     bar = Notes()

@@ -36,6 +36,18 @@ RESULTS = [
     "answer['result']['large']['p10'] = 9.0",
     "answer['result']['large']['p99'] = 0.5",
     "answer['result']['large']['runs'] = 0",
+    "answer['result']['large']['runs'] = 10 ** 4000",
+    "[r.update(dict.fromkeys(('ratio', *PERCENTILES), 1e200)) for r in answer['result'].values()]",
+    "answer['result']['large'].update(dict.fromkeys(PERCENTILES, 1e-200))",
+    "answer['result']['large']['ratio'] = 1e-320",
+    "answer['result']['large']['ratio'] = 1e200",
+    "answer['result']['large']['ratio'] = 0.4",
+    "answer['result']['large']['ratio'] = 9.0",
+    "answer['result']['']['ratio'] = 1.5",
+    "answer['result'][''].update(dict.fromkeys(PERCENTILES, 9.0))",
+    "answer['windows'] = 10 ** 4000",
+    "answer['rejected'] = 10 ** 10",
+    "answer['result']['large']['energy_mj'] = 1e308",
     "answer['result']['large']['speed'] = 3.0",
     "answer['result']['large']['energy_mj'] = -3.0",
     "answer['result']['']['p10'] = 0.0",
@@ -88,6 +100,12 @@ def test_no_lie_is_believed(tiny_subjects: dict[str, Subject], tmp_path: Path, l
     (journal,) = tmp_path.glob("*.jsonl")
     assert len(journal.read_text().splitlines()) == 1, "only its head, no record"
     assert taken(tiny_subjects, agent(), journal=tmp_path)["large"].ms == pytest.approx(2.0)
+
+
+def test_an_engine_of_unknown_version_is_not_believed(tiny_subjects: dict[str, Subject]) -> None:
+    silent = "\nhonest = say\ndef say(message):\n    'engine' in message or honest(message)\n"
+    with pytest.raises(DeviceError, match="version 1.19.2, and loaded one of unknown version; is"):
+        taken(tiny_subjects, agent(silent))
 
 
 @pytest.mark.parametrize(

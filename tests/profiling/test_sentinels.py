@@ -206,6 +206,27 @@ def test_blocks_that_moved_apart_on_a_busy_device_are_unsure(
     assert "2 of 10 blocks moved" in str(found) and "other programs used 60%" in str(found)
 
 
+@pytest.mark.parametrize("speed", [0.7, 1.271])
+def test_another_speed_beside_other_programs_is_unsure(
+    device: Device, table: LatencyTable, space: SearchSpace, load: list[float], speed: float
+) -> None:
+    """Their load would be written into the table as the device's own speed."""
+    device.speed, load[0] = speed, 0.81
+    found = check_sentinels(table, space)
+    assert found.verdict == "unsure"
+    assert f"runs at {speed:.3g} times the table's latencies, but other programs" in str(found)
+    assert "try again when the device is quiet; other programs used 81%" in str(found)
+    load[0] = 0.2
+    assert check_sentinels(table, space).verdict == "rescaled"
+
+
+def test_a_busy_device_may_hold(
+    device: Device, table: LatencyTable, space: SearchSpace, load: list[float]
+) -> None:
+    load[0] = 0.81
+    assert check_sentinels(table, space).verdict == "holds"
+
+
 @pytest.mark.parametrize(("factor", "verdict"), [(1.06, "holds"), (1.3, "apart")])
 def test_one_block_alone_must_move_far(
     device: Device, table: LatencyTable, space: SearchSpace, factor: float, verdict: str

@@ -110,6 +110,23 @@ def test_ssh_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- what its refusals mean -----------------------------------------------------------------
 
 
+# As OpenSSH 9 says it.
+CHANGED = """\
+@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
+@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+IT IS POSSIBLE THAT SOMEONE IS DOING SOMETHING NASTY!
+It is also possible that a host key has just been changed.
+The fingerprint for the ED25519 key sent by the remote host is
+SHA256:AAAA.
+Please contact your system administrator.
+Add correct host key in /home/me/.ssh/known_hosts to get rid of this message.
+Offending ED25519 key in /home/me/.ssh/known_hosts:1
+Host key for device has changed and you have requested strict checking.
+Host key verification failed.
+"""
+
+
 @pytest.mark.parametrize(
     ("code", "said", "message", "lasting"),
     [
@@ -129,7 +146,20 @@ def test_ssh_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
             "is not the one that you know",
             True,
         ),
+        (255, CHANGED, "is not the one that you know", True),
         (255, "me@device: Permission denied (publickey).", "ssh-copy-id device", True),
+        (
+            255,
+            "bash: /opt/env.sh: Permission denied\nclient_loop: send disconnect: Broken pipe",
+            "client_loop: send disconnect",
+            False,
+        ),
+        (
+            255,
+            "git@host: Permission denied (publickey).\n" + "and so on\n" * 4 + "it has gone",
+            "the connection failed: it has gone",
+            False,
+        ),
         (255, "Received disconnect: Too many authentication failures", "ssh-copy-id", True),
         (255, "ssh: Could not resolve hostname device: Name or service", "no such host", False),
         (255, "ssh: connect to host d port 22: Connection refused", "no SSH server listens", False),

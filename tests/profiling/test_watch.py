@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -161,6 +162,7 @@ def affinity(monkeypatch: pytest.MonkeyPatch) -> set[int]:
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(usable), raising=False)
     monkeypatch.setattr(os, "sched_setaffinity", pin, raising=False)
+    monkeypatch.setattr(watch_module, "_CPUS", Path("/none"))
     return usable
 
 
@@ -179,6 +181,32 @@ def test_processes_are_pinned(
 ) -> None:
     assert pinned(cores, threads) == (() if used == {0, 1, 2, 3} else tuple(sorted(used)))
     assert affinity == used
+
+
+@pytest.mark.parametrize(
+    ("most_khz", "used"),
+    [
+        ({0: 5_000_000, 1: 5_000_000, 2: 3_800_000, 3: 3_800_000}, 1),
+        ({0: 3_800_000, 1: 3_800_000, 2: 5_000_000, 3: 5_200_000}, 3),
+        ({0: 3_800_000, 1: 3_800_000, 2: 3_800_000, 3: 3_800_000}, 3),
+        ({0: 5_000_000}, 0),
+    ],
+)
+def test_the_last_of_the_fastest_cores_is_taken(
+    affinity: set[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    most_khz: dict[int, int],
+    used: int,
+) -> None:
+    """The last ones of some processors are for what is not urgent."""
+    for core, khz in most_khz.items():
+        folder = tmp_path / f"cpu{core}" / "cpufreq"
+        folder.mkdir(parents=True)
+        (folder / "cpuinfo_max_freq").write_text(f"{khz}\n")
+    monkeypatch.setattr(watch_module, "_CPUS", tmp_path)
+    assert pinned((), 1) == (used,)
+    assert affinity == {used}
 
 
 @pytest.mark.parametrize(
@@ -353,6 +381,93 @@ def test_energy_that_is_none_is_left_out(
     meter = None if told is None else Meter()
     monkeypatch.setattr(job_module, "energy_meter", lambda sensors, gpu: meter)
     assert "energy_mj" not in done(energy=True)[-1]["result"]["one"]
+
+
+@dataclass
+class Meter:
+    """One that says 7 mJ of everything.
+
+    Attributes:
+        during: called while it measures.
+    """
+
+    during: Callable[[], None] = lambda: None
+    seconds = 1.0
+    least_s = 0.3
+    calls: int = 0
+
+    def per_call(self, call: Callable[[], object], given: float) -> float:
+        self.calls += 1
+        self.during()
+        return 7.0
+
+
+@pytest.fixture
+def meter(monkeypatch: pytest.MonkeyPatch) -> Meter:
+    made = Meter()
+    monkeypatch.setattr(job_module, "energy_meter", lambda sensors, gpu: made)
+    return made
+
+
+def weighed(found: dict[str, Any]) -> set[str]:
+    return {name for name, figures in found["result"].items() if "energy_mj" in figures}
+
+
+def test_energy_while_clocks_were_held_down_is_left_out(source: Source, meter: Meter) -> None:
+    def during() -> None:
+        if meter.calls == 1:
+            source.held = [("under-voltage",)]
+
+    meter.during = during
+    last = done(energy=True)[-1]
+    assert weighed(last) == {"one"}
+    assert last["trace"]["throttled"] == ["under-voltage"]
+
+
+def test_what_held_clocks_down_before_says_nothing_of_energy(
+    source: Source, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(sensors: Sensors, *, gpu: bool) -> Meter:
+        source.held = [("under-voltage",)]
+        return meter
+
+    monkeypatch.setattr(job_module, "energy_meter", found)
+    assert weighed(done(energy=True)[-1]) == {"", "one"}
+
+
+def test_a_device_that_gets_too_hot_while_energy_is_taken_is_told(
+    source: Source, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "_PERIOD_S", 0.0)
+    monkeypatch.setattr(watch_module, "_SHARE", 0)
+
+    def during() -> None:
+        source.heat = [91.0]
+
+    meter.during = during
+    *rounds, last = done(energy=True, limits={"temperature_c": 90.0})
+    assert last == {"hot": 91.0} and len(rounds) == PROTOCOL.rounds
+    assert meter.calls == 1
+
+
+def test_energy_takes_no_longer_than_its_share(
+    source: Source, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the time that there is, give or take the last one."""
+    now = [1000.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr(job_module, "time", clock)
+
+    def during() -> None:
+        now[0] += meter.least_s
+
+    meter.during = during
+    asked = {"threads": 1, "protocol": {**asdict(PROTOCOL), "seconds": 2.0}, "sent": now[0]}
+    said: list[dict[str, Any]] = []
+    calls = {f"net {n}": lambda: None for n in range(50)}
+    work({**asked, "energy": True}, lambda job: (lambda: None, calls), said.append)
+    assert meter.calls == 4
+    assert weighed(said[-1]) == {"", "net 0", "net 1", "net 2"}
 
 
 def test_engines_on_gpus() -> None:

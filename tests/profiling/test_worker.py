@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,17 @@ def test_another_way_of_launching_is_said_beside_the_answers(
 
 
 def test_an_engine_that_refuses_is_an_answer(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """And what it prints itself, from wherever, is none."""
+
     def refuse(*_: object) -> Any:
+        os.write(1, b"loading plugins\n")
         raise EngineError("no such thing\nhere")
 
     monkeypatch.setattr(worker, "work", refuse)
     monkeypatch.setattr("sys.stdin", io.StringIO("{}"))
     worker.main()
-    assert json.loads(capsys.readouterr().out) == {"error": "no such thing here"}
+    out, err = capfd.readouterr()
+    assert json.loads(out) == {"error": "no such thing here"}
+    assert err == "loading plugins\n"

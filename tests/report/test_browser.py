@@ -257,6 +257,8 @@ def test_slider_moves_the_chosen_network(page: Any, series: list[Series]) -> Non
         fits = [y for x, y in points if x <= found[3]]
         assert found[2] == pytest.approx(max(fits))
         assert found[1] <= found[3]
+    found = chosen(0, page.execute_script("return document.querySelector('.budget input').max"))
+    assert found is not None and found[2] == pytest.approx(max(y for _, y in points))
     found = chosen(1, 70.0)
     assert found is not None
     assert found[1] == pytest.approx(min(x for x, y in points if y >= found[3]), rel=1e-6)

@@ -341,19 +341,25 @@ def test_memory_goes_with_what_used_it(
     assert not library.memory
 
 
+@pytest.mark.parametrize("first", ["call", "run"])
 def test_another_thread_may_run_it(
-    library: FakeCudaLibrary, model: onnx.ModelProto, images: np.ndarray
+    library: FakeCudaLibrary, model: onnx.ModelProto, images: np.ndarray, first: str
 ) -> None:
+    """Its first step enters the GPU's context, whichever it is."""
     session = (runtime := runtime_on(library)).load(runtime.build(model))
     expected, call, found = session.run(images), session.bound(images), []
 
     def work() -> None:
-        call()
+        if first == "call":
+            call()
         found.append(session.run(images))
+        call()
+        found.append(None)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
+    assert len(found) == 2
     np.testing.assert_array_equal(found[0], expected)
 
 

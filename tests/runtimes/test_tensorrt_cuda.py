@@ -1,4 +1,5 @@
 import gc
+import os
 import threading
 
 import numpy as np
@@ -22,6 +23,20 @@ def test_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu.cache_clear()
     with pytest.raises(DeviceError, match="no NVIDIA driver here .libcuda-that-is-nowhere"):
         gpu()
+
+
+def test_gpus_are_counted_as_where_models_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the driver is there: it asks once."""
+    orders = []
+
+    def load(name: str) -> object:
+        orders.append(os.environ["CUDA_DEVICE_ORDER"])
+        return FakeCudaLibrary()
+
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    monkeypatch.setattr("ctypes.CDLL", load)
+    Cuda()
+    assert orders == ["PCI_BUS_ID"]
 
 
 def test_without_a_device() -> None:

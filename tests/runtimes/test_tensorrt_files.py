@@ -19,6 +19,7 @@ from ofa_deploy.errors import (
     InputError,
 )
 from ofa_deploy.graph import build_empty
+from ofa_deploy.runtimes import tensorrt as tensorrt_module
 from ofa_deploy.runtimes.tensorrt import TensorRt
 from ofa_deploy.runtimes.trt import artefact as artefact_module
 from ofa_deploy.runtimes.trt.artefact import EngineRecord, pack, read_plan, unpack, write_plan
@@ -259,6 +260,31 @@ def test_a_cache_of_another_gpu_is_not_used(tmp_path: Path, model: onnx.ModelPro
         runtime.build(model)
         assert runtime.module.builds[0] > 5
     assert b"Thor" in path.read_bytes()
+
+
+def test_a_cache_that_cannot_be_written_loses_no_engine(
+    tmp_path: Path, library: FakeCudaLibrary, model: onnx.ModelProto
+) -> None:
+    (tmp_path / "file").touch()
+    runtime = runtime_on(library, timing_cache=tmp_path / "file" / "timing.cache")
+    assert unpack(runtime.build(model))[1]
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+def test_a_cache_that_has_grown_too_large_is_started_anew(
+    tmp_path: Path,
+    library: FakeCudaLibrary,
+    model: onnx.ModelProto,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "timing.cache"
+    runtime = runtime_on(library, timing_cache=path)
+    runtime.build(model)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"x" * 2000)
+    monkeypatch.setattr(tensorrt_module, "_MAX_CACHE_BYTES", len(whole) + 1000)
+    runtime.build(model)
+    assert path.read_bytes() == whole
 
 
 def test_a_cache_that_is_a_folder(

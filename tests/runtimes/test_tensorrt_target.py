@@ -18,6 +18,7 @@ FILES = (
         for name in ("build", "cuda", "events", "kept", "module", "plan", "settings", "timed")
     ),
     "runtimes/ort_session.py",
+    "runtimes/room.py",
 )
 
 

@@ -16,6 +16,7 @@ from ofa_deploy.runtimes.trt.events import RESOLUTION_MS, Event, Graph
 from ofa_deploy.runtimes.trt.kept import sealed, unsealed
 from ofa_deploy.runtimes.trt.settings import EngineSettings, TimingSettings
 from ofa_deploy.runtimes.trt.timed import Timed
+from tests.runtimes import tensorrt_fake_engine
 from tests.runtimes.cuda_fake import FakeCudaLibrary
 from tests.runtimes.tensorrt_fake import runtime_on
 from tests.runtimes.tensorrt_fake_engine import MS_A_NODE
@@ -207,6 +208,50 @@ def test_small_batches_are_launched_as_a_graph(
         assert library.launches - before == int(graph)
 
 
+@pytest.mark.parametrize(
+    ("ms", "inferences"), [(0.25, 1), (0.1, 1), (0.0625, 2), (0.0075, 14), (0.0001, 100)]
+)
+def test_what_is_over_soon_is_launched_many_times_at_once(
+    library: FakeCudaLibrary, ms: float, inferences: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of events tells half a microsecond, which is much of a small block's time."""
+    monkeypatch.setattr(tensorrt_fake_engine, "MS_A_NODE", ms)
+    runtime = runtime_on(library)
+    loaded = runtime.load(runtime.build(build_empty()))
+    assert isinstance(loaded, PlanSession)
+    images = np.ones((1, 1), np.float32)
+    call = timed(loaded, images)
+    before, launches = library.clock_ms, library.launches
+    assert call() == pytest.approx(ms)
+    assert call.inferences == inferences
+    assert library.launches == launches + 1
+    assert library.clock_ms - before == pytest.approx(inferences * ms)
+    alone = timed(loaded, images, graph_batch=0)  # the host would be timed, not the GPU
+    assert alone.inferences == 1
+
+
+def test_a_graph_of_many_that_is_refused_leaves_that_of_one(
+    library: FakeCudaLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorrt_fake_engine, "MS_A_NODE", 0.01)
+    runtime = runtime_on(library)
+    loaded = runtime.load(runtime.build(build_empty()))
+    assert isinstance(loaded, PlanSession)
+    out, refused = loaded._cuda.out, []
+
+    def refuses(kind: object, name: str, *arguments: object) -> object:
+        if name == "cuGraphInstantiateWithFlags" and library.executables:
+            refused.append(name)
+            raise DeviceError("no room")
+        return out(kind, name, *arguments)
+
+    monkeypatch.setattr(loaded._cuda, "out", refuses)
+    call = timed(loaded, np.ones((1, 1), np.float32))
+    assert len(refused) == 1
+    assert (call.graph, call.inferences, call.refusal) == (True, 1, "")
+    assert call() == pytest.approx(0.01)
+
+
 @pytest.mark.parametrize("graph_batch", [0, 8])
 def test_a_call_computes_and_copies_nothing(
     session: Callable[[], PlanSession],
@@ -279,6 +324,30 @@ def test_a_gpu_that_fails_is_no_reason_to_go_on(
     library.failures["cuEventSynchronize"] = 700
     with pytest.raises(DeviceError, match="cuEventSynchronize: error 700, an illegal memory"):
         call()
+
+
+def test_sessions_time_as_measuring_processes_do(
+    library: FakeCudaLibrary, model: onnx.ModelProto, images: np.ndarray, version: str
+) -> None:
+    """What is exported is timed as tables are: by the GPU, as a graph up to the same batch."""
+    loaded = (runtime := runtime_on(library, version)).load(runtime.build(model))
+    sent = onnx.load_from_string(runtime.to_time(model))
+    call = loaded.timed(images)
+    assert isinstance(call, Timed)
+    assert call() == pytest.approx(MS_A_NODE * len(sent.graph.node) * len(images))
+    assert call.graph
+    many = np.concatenate([images] * 3)
+    assert len(many) > TimingSettings().graph_batch
+    assert not loaded.timed(many).graph
+    assert get_runtime("onnxruntime").load(model.SerializeToString()).timed(images)() is None
+
+
+def test_a_session_launches_no_graph_that_its_runtime_would_not(library: FakeCudaLibrary) -> None:
+    runtime = runtime_on(library)
+    runtime.settings = lambda threads=1: {"cuda_graph_batch": 0}
+    call = runtime.load(runtime.build(build_empty())).timed(np.ones((1, 1), np.float32))
+    assert isinstance(call, Timed)
+    assert not call.graph
 
 
 # Settings

@@ -8,6 +8,7 @@ Source: NVIDIA NVML API Reference Guide.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import os
 from collections.abc import Sequence
@@ -131,11 +132,17 @@ class NvmlSource:
         limit = self._ask("nvmlDeviceGetEnforcedPowerLimit")
         state = {
             "gpu": tidy(str(self._ask("nvmlDeviceGetName") or "")),
+            "gpu_id": self._id(),
             "driver": tidy(self._driver()),
             "performance_state": "" if level is None else tidy(f"P{level}"),
             "power_limit": "" if limit is None else f"{limit / 1e3:g} W",
         }
         return {name: text for name, text in state.items() if text}
+
+    def _id(self) -> str:
+        """Tells GPUs apart that are alike, without telling their numbers."""
+        uuid = self._ask("nvmlDeviceGetUUID")
+        return hashlib.sha256(f"ofa-deploy {uuid}".encode()).hexdigest()[:16] if uuid else ""
 
     def _driver(self) -> str:
         try:

@@ -37,13 +37,16 @@ def kept(kind: str, found: Iterable[tuple[str, float]]) -> dict[str, float]:
 
     Args:
         kind: a field of ``Telemetry`` that holds numbers.
-        found: (name, value); of a name that comes twice the last counts.
+        found: (name, value); of a name that comes twice the last counts, of temperatures the
+            hottest: two processors have sensors of one name.
     """
     low, high = _BOUNDS[kind]
     result: dict[str, float] = {}
     for name, value in found:
         name = tidy(name)
         if name and low <= value <= high and (name in result or len(result) < MAX_ENTRIES):
+            if kind == "temperatures_c":
+                value = max(value, result.get(name, value))
             result[name] = round(float(value), 3)
     return result
 
@@ -62,6 +65,7 @@ class Telemetry:
         load_percent: share of use by engine.
         memory_mib: ``used`` and ``total``, ``swap`` in use.
         state: settings that change the speed: ``power_mode``, ``jetson_clocks``, ``governor``...
+            and which GPU it is: ``gpu``, ``gpu_id``.
     """
 
     temperatures_c: Mapping[str, float] = field(default_factory=dict)
@@ -99,6 +103,11 @@ class Telemetry:
         """What of its state belongs to a device's identity, such as ``15W-jetson_clocks``."""
         locked = "jetson_clocks" if self.state.get("jetson_clocks") == "on" else ""
         return "-".join(part for part in (self.state.get("power_mode", ""), locked) if part)
+
+    @property
+    def gpu(self) -> str:
+        """Which NVIDIA GPU it is, told from others of its kind; empty where nothing tells."""
+        return " ".join(self.state[part] for part in ("gpu", "gpu_id") if part in self.state)
 
     @classmethod
     def merged(cls, parts: Iterable[Telemetry]) -> Telemetry:

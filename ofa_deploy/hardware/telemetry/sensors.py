@@ -86,13 +86,12 @@ class Sensors:
         """Of the part of this machine that does the work.
 
         Args:
-            gpu: whether that is the GPU: the one NVML tells of, or a Jetson's own.
+            gpu: whether that is the GPU: the one NVML tells of, and nothing where it tells of
+                none, or a Jetson's own.
         """
-        source = NvmlSource.find(first_of_cuda()) if gpu else None
-        if source is not None and identify(root).kind != "jetson":
-            return cls([source])
-        if source is not None:
-            source.close()
+        if gpu and identify(root).kind != "jetson":
+            source = NvmlSource.find(first_of_cuda())
+            return cls([] if source is None else [source])
         return cls.find(root, folders=folders)
 
     @property

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ofa_deploy.errors import OfaDeployError
+from ofa_deploy.hardware.engine import engine_of
 from ofa_deploy.profiling.agent.tensorrt import open_engine
 from ofa_deploy.runtimes.ort_session import PROVIDERS, EngineCache, bind, open_session
 from ofa_deploy.runtimes.trt.module import check_version
@@ -87,11 +88,6 @@ def _release(text: object) -> str:
     """Its numbers, without labels such as ``-16041-1e3b88e4e3f``, ``+cu12`` or ``.post1``."""
     found = re.match(r"\d+(\.\d+)*", str(text))
     return found.group() if found else str(text)
-
-
-def engine_of(runtime: str) -> str:
-    """The engine that a runtime is a part of, by which ``versions`` names it."""
-    return "onnxruntime" if runtime in PROVIDERS else runtime
 
 
 def _module(runtime: str) -> Any:
@@ -161,8 +157,8 @@ def _onnxruntime(
         with suppress(OSError):  # without room nothing is kept
             cache = EngineCache(path.parent / "onnxruntime-engines", artefact, asked)
     session = open_session(ort, artefact, runtime, settings, cache=cache)
-    call = bind(ort, session, images, runtime)
     try:
+        call = bind(ort, session, images, runtime)
         call()
     except Exception as error:  # onnxruntime's own exceptions share no public base
         raise EngineError(f"{runtime} {ort.__version__}: {one_line(error)}") from None
@@ -179,12 +175,12 @@ def _openvino(artefact: bytes, images: Floats, settings: Mapping[str, str | int]
             model.reshape(list(images.shape))
         request = _core().compile_model(model, "CPU", dict(settings)).create_infer_request()
         request.set_input_tensor(0, openvino.Tensor(images))
+        infer = request.infer
+        infer()
     except Exception as error:  # what openvino raises shares no public base
         raise EngineError(
             f"openvino {openvino.__version__} refuses the model: {one_line(error)}"
         ) from None
-    infer = request.infer
-    infer()
     return lambda: infer()
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ofa_deploy.errors import OfaDeployError
 from ofa_deploy.hardware.energy import energy_meter
 from ofa_deploy.hardware.telemetry.sensors import Sensors
 from ofa_deploy.profiling.agent.engines import EngineError, one_line, open_model, version
@@ -29,9 +30,17 @@ if TYPE_CHECKING:
 
     from ofa_deploy.profiling.protocol import Call, Floats, Timings
 
-__all__ = ["GPU_ORDER", "kill_group", "models", "on_gpu", "summary", "work", "worker"]
+__all__ = [
+    "answering",
+    "kill_group",
+    "models",
+    "on_gpu",
+    "own_stdout",
+    "summary",
+    "work",
+    "worker",
+]
 
-GPU_ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # CUDA then counts GPUs as NVML does
 _ON_PROCESSOR = ("onnxruntime", "openvino")
 
 
@@ -89,14 +98,14 @@ def work(
         watch = Watch(sensors, cores, limits.get("temperature_c"))
         try:
             timings = _timed(reference, calls, job, watch, say)
+            found = summary(timings)
+            if job.get("energy"):
+                _weigh({"": reference, **calls}, found, sensors, watch, job)
         except TooHot as hot:
             say({"hot": hot.celsius})
             return
         except Throttled as throttled:
             raise EngineError(_held_down(throttled, watch)) from None
-        found = summary(timings)
-        if job.get("energy"):
-            _weigh({"": reference, **calls}, found, sensors, job)
     taken = peak_mib()
     if most_mib is not None and taken > most_mib:
         raise EngineError(_too_much(taken, most_mib))
@@ -134,19 +143,35 @@ def _timed(
 
 
 def _weigh(
-    calls: Mapping[str, Call], found: dict[str, dict[str, float]], sensors: Sensors, job: Any
+    calls: Mapping[str, Call],
+    found: dict[str, dict[str, float]],
+    sensors: Sensors,
+    watch: Watch,
+    job: Any,
 ) -> None:
-    """Add energies, each of one call repeated alone, in about as long as timing took at most."""
+    """Add energies, each of one call repeated alone, in half as long as there was to time them.
+
+    What that is too short for has none, and neither has what was measured while clocks were held
+    down.
+
+    Raises:
+        TooHot: if the device is above its limit.
+    """
     meter = energy_meter(sensors, gpu=bool(job.get("gpu")))
     if meter is None:
         return
-    share_s = job["protocol"]["seconds"] / 2 / len(calls)
-    seconds = max(meter.least_s, min(meter.seconds, share_s)) if share_s else meter.seconds
+    all_s = job["protocol"]["seconds"] / 2 or float("inf")
+    seconds = max(meter.least_s, min(meter.seconds, all_s / len(calls)))
+    end = time.monotonic() + all_s
+    watch.held()  # what was before does not count
     for name, call in calls.items():
+        if time.monotonic() >= end:
+            break
+        mj = float("nan")
         with contextlib.suppress(OSError):  # it did not tell often enough, or no longer
-            mj = meter.per_call(call, seconds)
-            if 0 <= mj < float("inf"):  # rails may feed back
-                found[name]["energy_mj"] = mj
+            mj = meter.per_call(call, seconds) / getattr(call, "inferences", 1)
+        if not watch.held() and 0 <= mj < float("inf"):  # rails may feed back
+            found[name]["energy_mj"] = mj
 
 
 def _too_much(mib: int, most_mib: Any) -> str:
@@ -182,14 +207,31 @@ def models(
     return calls.pop(job["reference"]), calls
 
 
-def worker() -> None:
-    """Be a measuring process of a session, which ends with it."""
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # engines that talk shall not talk into the answers
+def own_stdout() -> int:
+    """A handle of stdout for answers, from now on alone.
+
+    Engines that talk shall not talk into them: what they print goes to stderr.
+    """
+    sys.stdout.flush()
+    out = os.dup(1)
+    os.dup2(2, 1)
+    return out
+
+
+def answering() -> Callable[[dict[str, Any]], None]:
+    """What says messages on stdout, a JSON object a line, and from now on alone."""
+    out = os.fdopen(own_stdout(), "w", closefd=False)  # to the end of the process
 
     def say(message: dict[str, Any]) -> None:
         out.write(json.dumps(message) + "\n")
         out.flush()
+
+    return say
+
+
+def worker() -> None:
+    """Be a measuring process of a session, which ends with it."""
+    say = answering()
 
     def end_with_session() -> None:
         sys.stdin.read()
@@ -201,8 +243,10 @@ def worker() -> None:
         threading.Thread(target=end_with_session, daemon=True).start()
         say({"engine": engine})
         work(job, models, say)
-    except EngineError as error:
+    except (EngineError, OfaDeployError) as error:
         say({"error": one_line(error)})
+    except Exception as error:  # engines raise what they like, at any moment
+        say({"error": type(error).__name__ + ": " + one_line(error)})
     os._exit(0)
 
 

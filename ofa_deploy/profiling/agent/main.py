@@ -12,6 +12,7 @@ Standard library, numpy and one engine only, on Python 3.8 too.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -21,7 +22,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +34,9 @@ from ofa_deploy.hardware.telemetry.load import LoadMeter
 from ofa_deploy.hardware.telemetry.sensors import Sensors
 from ofa_deploy.profiling.agent.engines import one_line, versions
 from ofa_deploy.profiling.agent.folder import Folder
-from ofa_deploy.profiling.agent.job import GPU_ORDER, kill_group, worker
+from ofa_deploy.profiling.agent.job import kill_group, own_stdout, worker
+from ofa_deploy.runtimes.room import to_remove
+from ofa_deploy.runtimes.trt.cuda import GPU_ORDER
 
 if TYPE_CHECKING:
     from typing import IO, Any
@@ -47,8 +49,8 @@ FORM = 2  # of what host and session say to each other
 LONGEST_LINE = 2**16  # that a session says
 _LONGEST_REQUEST = 2**20
 _SILENCE_S = {True: 60.0, False: 900.0}  # by whether a job runs; then nobody is there any more
-_MOST_MODELS = 2**30  # bytes kept; the least recently used go first
 _BLOCK = 2**20
+_LAST_WORDS_S = 5.0  # for what a process that has ended wrote on its stderr
 # Starts this file again with this process's own path, whatever made it up.
 _WORKER = (
     "import sys,json;file,path=sys.argv[1:3];sys.argv[1:]=['worker'];sys.path[:]=json.loads(path);"
@@ -63,7 +65,8 @@ class _Session:
         self._source, self._requests, self._answers = source, requests, answers
         self._lock = threading.Lock()
         self._folder: Folder | None = None
-        self._models: OrderedDict[str, int] = OrderedDict()
+        self._models: dict[str, int] = {}
+        self._wanted: list[str] = []  # of the models, those of one job
         self._child: subprocess.Popen[bytes] | None = None
         self._heard = time.monotonic()
 
@@ -118,7 +121,10 @@ class _Session:
 
     def _hello(self, token: str) -> None:
         self._folder = Folder.claim(token)
-        (self._folder.path / "agent.py").write_bytes(self._source)
+        self._models = {
+            path.name: path.stat().st_size for path in self._path.iterdir() if len(path.name) == 64
+        }
+        (self._path / "agent.py").write_bytes(self._source)
         with Sensors.whole() as sensors:
             sources, found = sensors.names, sensors.read()
         self.say(
@@ -144,17 +150,15 @@ class _Session:
 
     def _need(self, wanted: list[str]) -> None:
         """Which models are not here; the others will stay until something else is needed."""
-        for name in wanted:
-            if name in self._models:
-                self._models.move_to_end(name)
+        self._wanted = wanted
         self.say({"missing": [name for name in wanted if name not in self._models]})
 
     def _put(self, name: str, size: int) -> None:
         """Take a model; one that cannot be kept is read all the same, to hear what follows."""
-        self._make_room(size)
         partial, digest, blocks = self._path / "partial", hashlib.sha256(), self._blocks(size)
         problem = ""
         try:
+            self._make_room(size)
             with partial.open("wb") as file:
                 for block in blocks:
                     digest.update(block)
@@ -166,7 +170,7 @@ class _Session:
             for _ in blocks:
                 pass
         if problem:
-            partial.unlink()
+            partial.unlink(missing_ok=True)
             self.say({"error": problem})
             return
         partial.replace(self._path / name)
@@ -174,12 +178,13 @@ class _Session:
         self.say({"have": name})
 
     def _make_room(self, size: int) -> None:
-        kept = sum(self._models.values())
-        room = min(_MOST_MODELS, kept + shutil.disk_usage(str(self._path)).free // 2)
-        while self._models and kept + size > room:
-            oldest, freed = self._models.popitem(last=False)
-            (self._path / oldest).unlink()
-            kept -= freed
+        free = shutil.disk_usage(str(self._path)).free
+        gone = to_remove(self._models, size, free, stay=self._wanted)
+        if gone is None:
+            raise OSError(errno.ENOSPC, "no room for the models of one job")
+        for name in gone:
+            del self._models[name]
+            (self._path / name).unlink()
 
     def _blocks(self, size: int) -> Iterator[bytes]:
         while size:
@@ -235,13 +240,15 @@ class _Session:
             for line in _lines(child.stdout):
                 self._send(line)
             code = child.wait()
-            hearing.join()
+            hearing.join(_LAST_WORDS_S)
             self._child = None
             others = round(meter.others(), 4)  # before anything else is asked
             last = words[-1] if words else ""
             state = _telemetry(gpu=gpu).to_dict()
             self.say({"ended": code, "last": last, "others": others, "telemetry": state})
-        except OSError:  # the connection has ended
+        except BaseException as error:  # the connection has ended, or shall: the host tries again
+            with contextlib.suppress(OSError):
+                print(type(error).__name__ + ": " + one_line(error), file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGTERM)
 
     def end(self) -> None:
@@ -298,7 +305,7 @@ def main(source: bytes) -> None:
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
-    session = _Session(source, sys.stdin.buffer, sys.stdout.buffer)
+    session = _Session(source, sys.stdin.buffer, os.fdopen(own_stdout(), "wb"))
     try:
         session.run()
     except (SystemExit, EOFError, BrokenPipeError):

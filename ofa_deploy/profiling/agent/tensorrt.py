@@ -3,7 +3,8 @@
 What is sent is an ONNX whose types are the precision. A process builds its engine on the GPU that
 is there, with what earlier builds timed; later processes of the session find both. Both lie beside
 the models and go with them. They are written aside and renamed, and sealed: what a killed process
-or a full disk left half-written is never given to TensorRT.
+or a full disk left half-written is never given to TensorRT. The memory that building takes counts
+among what its process takes.
 
 Standard library, numpy and ``tensorrt`` (10.x or 11.x) or ``tensorrt_rtx`` only, on Python 3.8 too.
 Has run against stand-ins of TensorRT and of the CUDA driver only, and real builds of TensorRT for
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofa_deploy.errors import DeviceError
+from ofa_deploy.runtimes.room import TIMINGS, keep_open, make_room
 from ofa_deploy.runtimes.trt.build import build_plan, for_capabilities
 from ofa_deploy.runtimes.trt.cuda import gpu
 from ofa_deploy.runtimes.trt.kept import TIMING_CACHE, sealed, unsealed
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["Engines", "open_engine"]
 
 _ENGINE = "engine 1"
-_MOST = 2**30  # bytes of engines kept; the oldest go first
 _LARGEST = 2**31  # bytes of a file that is read
 
 
@@ -98,12 +99,12 @@ class Engines:
             DeviceError: with what TensorRT says.
         """
         path = self._folder / f"{self._key(model, settings)}.engine"
+        keep_open(path)
         found = _read(path, _ENGINE)
         if found is not None:
             return found
         plan = self._build(model, settings)
-        self._make_room(len(plan))
-        _write(path, sealed(_ENGINE, plan))
+        self._keep(path, sealed(_ENGINE, plan))
         return plan
 
     def _key(self, model: bytes, settings: EngineSettings) -> str:
@@ -120,22 +121,17 @@ class Engines:
         if self._rtx:  # it times nothing when it builds
             configure = for_capabilities(self._trt, [self._cuda.capability])
             return build_plan(self._trt, model, settings, configure=configure)[0]
-        path = self._folder / "timings"
+        path = self._folder / TIMINGS
         before = _read(path, TIMING_CACHE) or b""
         plan, after = build_plan(self._trt, model, settings, timing_cache=before)
         if after is not None and after != before:
             _write(path, sealed(TIMING_CACHE, after))
         return plan
 
-    def _make_room(self, size: int) -> None:
+    def _keep(self, path: Path, engine: bytes) -> None:
         with contextlib.suppress(OSError):
-            kept = sorted(self._folder.glob("*.engine"), key=lambda path: path.stat().st_mtime)
-            total = size + sum(path.stat().st_size for path in kept)
-            for path in kept:
-                if total <= _MOST:
-                    return
-                total -= path.stat().st_size
-                path.unlink()
+            if make_room(self._folder, len(engine)):
+                _write(path, engine)
 
 
 def _read(path: Path, kind: str) -> bytes | None:

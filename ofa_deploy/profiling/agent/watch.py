@@ -11,11 +11,11 @@ import re
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ofa_deploy.hardware.telemetry._system import read_text
+from ofa_deploy.hardware.telemetry._system import read_int, read_text
 
 if TYPE_CHECKING:
     from ofa_deploy.hardware.telemetry.sensors import Sensors
@@ -31,6 +31,7 @@ _SLOWEST_MS = 50.0  # a device that takes longer to answer is not asked after ea
 _MEMORY_S = 0.05  # between two looks at the memory that is taken
 _PEAK = re.compile(r"^VmHWM:\s+(\d{1,12}) kB", re.ASCII | re.MULTILINE)
 _STATUS = Path("/proc/self/status")
+_CPUS = Path("/sys/devices/system/cpu")
 
 
 class TooHot(Exception):
@@ -140,8 +141,8 @@ def pinned(cores: Sequence[int], threads: int) -> tuple[int, ...]:
     """Pin this process, and the threads that it will start.
 
     Args:
-        cores: to as many of these as there are threads; without any, to the last one that it may
-            use if there is one thread, and to none if there are more.
+        cores: to as many of these as there are threads; without any, to the last of the fastest
+            that it may use if there is one thread, and to none if there are more.
 
     Returns:
         The cores.
@@ -157,7 +158,7 @@ def pinned(cores: Sequence[int], threads: int) -> tuple[int, ...]:
         return ()
     wanted = set(cores[:threads])
     if not cores:
-        wanted = {max(os.sched_getaffinity(0))} if threads == 1 else set()
+        wanted = {_last_fastest(os.sched_getaffinity(0))} if threads == 1 else set()
     if wanted:
         usual = os.sched_getaffinity(0)
         with contextlib.suppress(OSError):  # none of them exists
@@ -168,6 +169,15 @@ def pinned(cores: Sequence[int], threads: int) -> tuple[int, ...]:
                 f"process may use {_listed(sorted(usual))}"
             )
     return tuple(sorted(wanted))
+
+
+def _last_fastest(usable: Collection[int]) -> int:
+    """Processors may have slower cores for what is not urgent, often the last ones."""
+
+    def most_khz(core: int) -> int:
+        return read_int(_CPUS / f"cpu{core}" / "cpufreq" / "cpuinfo_max_freq") or 0
+
+    return max(usable, key=lambda core: (most_khz(core), core))
 
 
 def _listed(cores: Sequence[int]) -> str:

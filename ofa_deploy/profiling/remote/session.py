@@ -1,6 +1,6 @@
 """One connection to an agent: what it is told, and what it answers, which is not believed blindly.
 
-See ``agent.py`` for the other end.
+See ``profiling/agent/main.py`` for the other end.
 """
 
 import json
@@ -17,7 +17,7 @@ from ofa_deploy._files import sha256_file
 from ofa_deploy.errors import DeviceError
 from ofa_deploy.hardware import Identity, Telemetry
 from ofa_deploy.profiling.agent.main import FORM
-from ofa_deploy.profiling.process import Listener, Message, printable
+from ofa_deploy.profiling.process import Listener, Message, patience_s, printable
 from ofa_deploy.profiling.remote.bundle import READY, STARTER, opening
 from ofa_deploy.profiling.remote.pipe import Dropped, Pipe
 from ofa_deploy.profiling.remote.ssh import Failure
@@ -28,6 +28,7 @@ _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=Fal
 _SHORT = Annotated[str, Field(max_length=300), AfterValidator(printable)]
 _PING_S = 10.0  # between two signs of life, while a job runs
 _SILENCE_S = 60.0  # without an answer, after which nobody is there
+_ANSWER_S = 600.0  # for an answer, while signs of life come
 _MOST_BANNER_LINES = 200  # that a login shell may say before the agent does
 
 
@@ -200,6 +201,7 @@ class Session:
             As ``run_worker``; and ``others``, the share of the device that other programs used,
             and ``telemetry``, what the device told at the end.
         """
+        names = tuple(names)
         models = {
             name: {"sha256": sha256_file(model["path"]), "shape": model["shape"]}
             for name, model in job["models"].items()
@@ -209,16 +211,18 @@ class Session:
         self._tell({"do": "time", "job": {**job, "models": models}})
         rounds = job["protocol"]["rounds"]
         listener = Listener(names, rounds, finished, f"{self._name}: a measuring process")
+        told = ""
         for _ in range(rounds + _MOST_BANNER_LINES):
-            line = self._checked(_Line, self._heard(), "a measurement")
+            line = self._checked(_Line, self._heard(patience_s(names)), "a measurement")
             if line.ended is not None:
                 answer = listener.ended(line.ended, line.last or "no message")
                 telemetry = line.telemetry.to_dict() if line.telemetry else {}
                 return {**answer, "others": line.others or 0.0, "telemetry": telemetry}
-            if line.engine and line.engine != version:
+            told = line.engine or told
+            if (line.engine or line.result) and told != version:
                 raise DeviceError(
                     f"{self._name} said that its engine is of version {version}, and loaded "
-                    f"{line.engine}; is it installed twice?"
+                    f"{told or 'one of unknown version'}; is it installed twice?"
                 )
             if line.rounds > rounds:
                 self._nonsense(f"round {line.rounds} of {rounds}", "a measurement")
@@ -247,9 +251,15 @@ class Session:
     def _tell(self, request: Mapping[str, Any], data: bytes = b"") -> None:
         self._pipe.send(json.dumps(request).encode() + b"\n" + data)
 
-    def _heard(self) -> bytes:
-        """The next line that is not a sign of life; asks for those meanwhile."""
-        end = time.monotonic() + self._silence_s
+    def _heard(self, most_s: float = _ANSWER_S) -> bytes:
+        """The next line that is not a sign of life; asks for those meanwhile.
+
+        Raises:
+            Dropped: if there is none.
+            DeviceError: if nothing else comes.
+        """
+        start = time.monotonic()
+        end = start + self._silence_s
         while (left_s := end - time.monotonic()) > 0:
             line = self._pipe.line(min(self._ping_s, left_s))
             if line is None:
@@ -258,6 +268,11 @@ class Session:
             elif line == _PONG and self._pings:
                 self._pings -= 1
                 end = time.monotonic() + self._silence_s
+                if time.monotonic() - start > most_s:
+                    raise DeviceError(
+                        f"{self._name} answers, but has not gone on for {most_s / 60:.0f} minutes; "
+                        "finished work is kept, run again to go on"
+                    )
             else:
                 return line
         raise Dropped(f"{self._name} has said nothing for {self._silence_s:.0f} s")

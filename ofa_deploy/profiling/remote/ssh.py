@@ -28,6 +28,7 @@ _OPTIONS = {
 }
 _SSH_FAILED = 255
 _NOT_FOUND = 127
+_LAST_LINES = 4  # of its complaints; those before may be of the device's shell
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ class Ssh:
             code: that it ended with; None if it had to be ended.
             complaints: the end of its stderr.
         """
-        said = printable((complaints.strip().splitlines() or ["no message"])[-1], 200)
+        last = complaints.strip().splitlines()[-_LAST_LINES:] or ["no message"]
+        said = printable(last[-1], 200)
         if code == _NOT_FOUND:
             return Failure(
                 f"{self.name} has no {self.python}: install Python 3.8 or later there, or name "
@@ -105,7 +107,7 @@ class Ssh:
             )
         if code == _SSH_FAILED:
             for pattern, advice, lasting in _REFUSALS:
-                if re.search(pattern, complaints, re.IGNORECASE):
+                if re.search(pattern, "\n".join(last), re.IGNORECASE):
                     return Failure(f"{self.name}: {advice.format(host=self._shown)}", lasting)
             return Failure(f"{self.name}: the connection failed: {said}", lasting=False)
         how = "did not answer" if code is None else f"ended with exit code {code}"
@@ -122,7 +124,7 @@ class Ssh:
 # What OpenSSH says, what to do, and whether it will not pass by itself; the first that fits counts.
 _REFUSALS = (
     (
-        "IDENTIFICATION HAS CHANGED",
+        "IDENTIFICATION HAS CHANGED|Host key for .{1,300} has changed",
         "its host key is not the one that you know: if the device was set up anew, remove the old "
         "key (ssh-keygen -R) and log in once by hand (ssh {host}); if not, somebody may be in "
         "between",
@@ -134,7 +136,7 @@ _REFUSALS = (
         True,
     ),
     (
-        "Permission denied|Too many authentication failures|No supported authentication",
+        r"Permission denied \(|Too many authentication failures|No supported authentication",
         "it lets nobody in with the keys at hand; passwords are not asked for: set a key up "
         "(ssh-copy-id {host}) or load one (ssh-add)",
         True,

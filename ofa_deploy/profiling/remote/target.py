@@ -199,13 +199,14 @@ class RemoteTarget:
         Raises:
             DeviceError: if it will not come back.
         """
+        let_in = self._session is not None  # what it says is not about coming in
         if self._session is not None:
             self._session.kill()
             self._session = None
         if dropped.code is None:
             return str(dropped)
         failure = self._transport.failure(dropped.code, dropped.complaints)
-        if failure.lasting:
+        if failure.lasting and not let_in:
             raise DeviceError(failure.message) from None
         return failure.message
 
@@ -229,11 +230,9 @@ class RemoteTarget:
         session = self._open()
         before, now = self.hello, session.hello
         lasting = [*(name for name in Hello.model_fields if name not in _PASSING), "power_mode"]
-        different = [
-            f"{name} ({getattr(before, name)}, {getattr(now, name)})"
-            for name in lasting
-            if getattr(before, name) != getattr(now, name)
-        ]
+        pairs = {name: (getattr(before, name), getattr(now, name)) for name in lasting}
+        pairs["gpu"] = (before.telemetry.gpu, now.telemetry.gpu)
+        different = [f"{name} ({was}, {new})" for name, (was, new) in pairs.items() if was != new]
         if different:
             session.kill()
             raise DeviceError(

@@ -144,8 +144,8 @@ function slider(chart, axis, says, unit) {
   const ends = reach(chart.spec.series.flatMap((s) => (s.steps ? s[axis] : [])), [Infinity, -Infinity]);
   const id = `${chart.file}-${axis}`;
   const [low, high] = ends;
-  const input = el("input", { type: "range", id, min: low, max: high,
-    step: (high - low) / 1000 || 1 });
+  // Of steps the browser allows none beyond the last whole one, which lies short of the end.
+  const input = el("input", { type: "range", id, min: low, max: high, step: "any" });
   const output = el("output", { for: id });
   const tell = () => {
     const text = `${Number(input.value).toPrecision(4)} ${unit}`;

@@ -96,6 +96,7 @@ class Plan:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _run(self, images: Floats) -> Floats:
+        self._cuda.enter()
         images = np.ascontiguousarray(images)
         if self._spare is None or self._spare.shape != images.shape:
             self._spare = self._room(images.shape)

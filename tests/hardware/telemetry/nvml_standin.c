@@ -50,6 +50,11 @@ nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *text, unsigned int len
     strncpy(text, "NVIDIA H100 80GB HBM3", length);
     return OK;
 }
+nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *text, unsigned int length) {
+    ASK(device);
+    strncpy(text, "GPU-5f1c2a3b-0d4e-4f60-8a7b-9c0d1e2f3a4b", length);
+    return OK;
+}
 nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t device, int sensor, unsigned int *celsius) {
     ASK(device);
     *celsius = 41;

@@ -232,3 +232,19 @@ def test_who_can_tell_throttling(tmp_path: Path) -> None:
     write(tmp_path / "2" / THERMAL / "thermal_zone0", type="x86_pkg_temp", temp=61000)
     source = LinuxSource.find(tmp_path / "2")
     assert source is not None and not source.tells_throttling
+
+
+def test_of_two_processors_the_hotter_counts(tmp_path: Path) -> None:
+    """Their sensors have the same names."""
+    for number, (tctl, zone) in enumerate(((96_000, 41_000), (41_000, 88_000))):
+        write(
+            tmp_path / HWMON / f"hwmon{number}",
+            name="k10temp",
+            temp1_label="Tctl",
+            temp1_input=tctl,
+        )
+        write(tmp_path / THERMAL / f"thermal_zone{number}", type="x86_pkg_temp", temp=zone)
+    source = LinuxSource(tmp_path)
+    for found in (source.read(), source.glance((0,))):
+        assert found.temperatures_c == {"x86_pkg_temp": 88, "k10temp.Tctl": 96}
+        assert found.temperature_c == 96

@@ -3,6 +3,7 @@
 With the library, a process of its own imports telemetry as an agent does: the folder alone.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -45,6 +46,9 @@ WHOLE = {
     "memory_mib": {"used": 1024, "total": 81559},
     "state": {
         "gpu": "NVIDIA-H100-80GB-HBM3",
+        "gpu_id": hashlib.sha256(
+            b"ofa-deploy GPU-5f1c2a3b-0d4e-4f60-8a7b-9c0d1e2f3a4b"
+        ).hexdigest()[:16],
         "driver": "580.95.05",
         "performance_state": "P0",
         "power_limit": "700 W",
@@ -121,6 +125,14 @@ def test_a_gpu(ask: Ask) -> None:
     assert found["energy"] == [5000250, 5000500]
     assert found["power"] == 71250
     assert found["again"] == 71250
+
+
+def test_gpus_that_are_alike_are_told_apart() -> None:
+    state = {"gpu": "H100", "driver": "580"}
+    one, other = (Telemetry(state={**state, "gpu_id": name}) for name in ("a1", "b2"))
+    assert (one.gpu, other.gpu) == ("H100 a1", "H100 b2")
+    assert Telemetry(state=state).gpu == "H100"
+    assert Telemetry(state={"driver": "580"}).gpu == ""
 
 
 def test_a_driver_of_before(ask: Ask) -> None:

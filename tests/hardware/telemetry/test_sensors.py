@@ -1,11 +1,13 @@
 """All sources of a machine as one: a Jetson made of files and scripts."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ofa_deploy.hardware import Sensors, Telemetry
 from ofa_deploy.hardware.telemetry import jetson as jetson_module
+from ofa_deploy.hardware.telemetry import sensors as sensors_module
 
 LINE = (
     "RAM 1954/7620MB (lfb 4x4MB) SWAP 0/3810MB CPU [3%@1510,0%@1510] EMC_FREQ 1%@2133 "
@@ -125,3 +127,17 @@ def test_a_glance_runs_no_slow_command(
         monkeypatch.setattr(jetson_module, "output_of", lambda *_, **__: pytest.fail("asked"))
         (root / "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq").write_text("729600")
         assert sensors.glance((5,)).clocks_mhz == {"cpu0": 729.6}
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_only_nvml_speaks_for_the_gpu_of_a_pc(
+    root: Path, folders: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, found: bool
+) -> None:
+    """The processor's heat and throttling, and its board's power, are not the GPU's."""
+    (root / "etc/nv_tegra_release").unlink()
+    source = SimpleNamespace(name="nvml", close=lambda: None) if found else None
+    monkeypatch.setattr(sensors_module.NvmlSource, "find", lambda index: source)
+    with Sensors.at_work(root, gpu=True, folders=folders) as sensors:
+        assert sensors.names == (("nvml",) if found else ())
+    with Sensors.at_work(root, gpu=False, folders=folders) as sensors:
+        assert "linux" in sensors.names

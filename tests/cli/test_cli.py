@@ -689,7 +689,8 @@ def test_noisy_device_is_exit_4(here: Path, cli: Cli, workers: Any) -> None:
     count = f"with open({str(here / 'processes')!r}, 'a') as file:\n"
     count += "    nth = file.tell()\n    file.write('x')\n"
     workers.script = workers.script.replace("def times", count + "def times").replace(
-        'taken["p10"] / own["p10"]', 'taken["p10"] / own["p10"] * 2 ** nth'
+        "taken = times(model)",
+        'taken = {k: v if k == "runs" else v * 2**nth for k, v in times(model).items()}',
     )
     message = cli("profile", "--space", SPACE, "--out", "t.json").error(4)
     assert "too noisy to measure" in message

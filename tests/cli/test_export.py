@@ -184,7 +184,7 @@ def test_engine_ahead_of_time(cli: Cli, subnet: Path) -> None:
         (["--batch", "0"], "batch: expected 1 to 1024, found 0"),
         (["--batch", "-3"], "batch: expected 1 to 1024"),
         (["--calibration-images", "0"], "calibration images: expected 1"),
-        (["--allowed-loss", "nan"], "allowed loss: expected 0 to 100"),
+        (["--allowed-loss", "101"], "allowed loss: expected 0 to 100"),
         (["--allowed-loss", "-1"], "allowed loss"),
         (["--test-images", "0"], "test images"),
         (["--threads", "0"], "threads: expected 1"),

@@ -30,10 +30,11 @@ GUIDE = ROOT / "docs" / "guides" / "jetson-orin.md"
 SHOWN = commands_in(GUIDE)
 NANO = get_space("mbv3-nano-32")
 # What stands for what no machine of the tests has.
+GUIDED = "mbv3-nano-32@tensorrt-fp16-b1-t1-15W-jetson_clocks.json"
 STANDS_FOR = {
     "tensorrt": "onnxruntime",
     "fp16": "fp32",
-    "mbv3-nano-32@tensorrt-fp16-b1-t1-15W-jetson_clocks.json": "mbv3-nano-32@onnxruntime-fp32-b1-t1.json",
+    GUIDED: "mbv3-nano-32@onnxruntime-fp32-b1-t1.json",
     "jetson-orin-nano": "cpu-arm" if platform.machine() == "aarch64" else "cpu-x86",
 }
 QUICK = Protocol(rounds=2, runs=2, processes=1, visit_ms=1e6, tolerance=10)
@@ -129,7 +130,7 @@ def test_command_of_the_guide_works(command: Command, done: dict[str, Result]) -
 
 def test_it_leaves_what_the_guide_speaks_of(desk: Path, done: dict[str, Result]) -> None:
     for device in ("my-orin", "my-nano"):
-        table = STANDS_FOR["mbv3-nano-32@tensorrt-fp16-b1-t1-15W-jetson_clocks.json"]
+        table = STANDS_FOR[GUIDED]
         conditions = LatencyTable.load(desk / "latency_tables" / device / table).conditions
         assert conditions.device == device
         assert not list((desk / f"{device}-tmp").iterdir()), "nothing stays on a device"

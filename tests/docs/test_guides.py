@@ -29,8 +29,8 @@ from tests.docs.commands import ROOT, Command, blocks_in, commands_in, parse
 GUIDE = ROOT / "docs" / "guides" / "jetson-orin.md"
 SHOWN = commands_in(GUIDE)
 NANO = get_space("mbv3-nano-32")
-# What stands for what no machine of the tests has.
 GUIDED = "mbv3-nano-32@tensorrt-fp16-b1-t1-15W-jetson_clocks.json"
+# What stands for what no machine of the tests has.
 STANDS_FOR = {
     "tensorrt": "onnxruntime",
     "fp16": "fp32",

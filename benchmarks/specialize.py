@@ -22,183 +22,51 @@ measured afterwards, with nothing else at work, in turns with a reference: ``--l
 
 import argparse
 import contextlib
-import csv
-import fcntl
-import io
 import json
 import math
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from figures import commit, counted_seconds
-from training import SPACE, STEPS_PER_EPOCH, deps
+from specialize_rows import (
+    COLUMNS,
+    INHERITED,
+    LAST,
+    LATENCIES,
+    METHODS,
+    Row,
+    archs,
+    at_budget,
+    budget,
+    finished,
+    is_there,
+    keep,
+    macs_of,
+    settings_of,
+)
+from training import SPACE, deps
 
-from ofa_deploy._files import digest, exclusive, write_text
+from ofa_deploy._files import exclusive
 from ofa_deploy.data import DataSplits, load_data
 from ofa_deploy.errors import BusyError, NoisyDeviceError
 from ofa_deploy.pareto import Candidate
-from ofa_deploy.profiling import reference_arch
-from ofa_deploy.space import Arch
 from ofa_deploy.specialize import (
     SpecializeConfig,
-    forecast_macs,
     judge,
     measured_latency,
     specialize,
-    specialize_recipe,
 )
+from ofa_deploy.specialize.judge import member_probabilities
 from ofa_deploy.supernet import Ensemble, load_members, save_subnet
-from ofa_deploy.train import Evaluator, standard_archs, train
+from ofa_deploy.train import Evaluator, train
 
-RESULTS = Path(__file__).parent / "results" / "specialize.csv"
 SUPERNET = "D-pS--1-1-8"  # as training.py names the folder
-PARENT = (SPACE, SPACE.largest)
-INHERITED = "inherited"
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "fine-tune": ("finetune", {}),
-    "fine-tune, distilled": ("distill", {}),
-    "wide-narrow, inherited": ("wide-narrow", {}),
-    "wide-narrow, random": ("wide-narrow", {"start": ("random",)}),
-    "labels, random": ("finetune", {"start": "random"}),
-    "dense ensemble of 3": ("finetune", {"members": 3}),
-    "DST 3": ("dst", {}),
-    "EDST 3": ("edst", {}),
-    "DST 3, zeros free": ("dst", {}),
-    "EDST 3, zeros free": ("edst", {}),
-}
-LAST = ("DST 3, zeros free", "EDST 3, zeros free")  # when all others are there
 _TRIES = 3
-
-
-def archs() -> dict[str, Arch]:
-    """The subnets, by size."""
-    return {
-        "small": SPACE.smallest,
-        "middle": reference_arch(SPACE),
-        "large": standard_archs(SPACE)["d3 e3"],
-    }
-
-
-def macs_of(config: SpecializeConfig, arch: Arch, *, zeros_free: bool = False) -> float:
-    """Expected multiply-accumulates of a run."""
-    parent = PARENT if config.needs_parent else None
-    phases = forecast_macs(config, SPACE, arch, STEPS_PER_EPOCH, parent)
-    return sum(each.macs.sparse if zeros_free else each.macs.dense for each in phases)
-
-
-@cache
-def budget(arch: Arch) -> float:
-    """What every run of a subnet may cost."""
-    return macs_of(specialize_recipe("finetune", "glyphs"), arch)
-
-
-@cache
-def at_budget(method: str, arch: Arch) -> SpecializeConfig:
-    """A method's recipe, stretched to the budget within a step or so."""
-    name, settings = METHODS[method]
-    low, high = 0.01, 10.0
-    for _ in range(30):
-        middle = math.sqrt(low * high)
-        config = specialize_recipe(name, "glyphs", scale=middle, threads=1, **settings)
-        if macs_of(config, arch, zeros_free=method in LAST) > budget(arch):
-            high = middle
-        else:
-            low = middle
-    return specialize_recipe(name, "glyphs", scale=low, threads=1, **settings)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method on one subnet of one supernet. What was not measured is NaN."""
-
-    method: str
-    seed: int
-    subnet: str
-    members: int
-    top1: float
-    nll: float
-    ece: float
-    brier: float
-    member_top1: float
-    disagreement: float
-    kl: float
-    top1_corrupted: float
-    top1_noise: float
-    top1_blur: float
-    top1_contrast: float
-    top1_brightness: float
-    top1_jpeg: float
-    macs: int
-    sparse_macs: int
-    params: int
-    living: int
-    dense_bytes: int
-    sparse_bytes: int
-    training_macs: int
-    training_sparse_macs: int
-    latency_member: float
-    latency_in_turn: float
-    latency_stacked: float
-    cpu_seconds: float
-    commit: str
-    settings: str
-
-    @classmethod
-    def parse(cls, values: dict[str, str]) -> "Row":
-        """From a line of the CSV."""
-        made: dict[str, Any] = {
-            field.name: field.type(values[field.name])  # type: ignore[operator]
-            for field in fields(cls)
-        }
-        return cls(**made)
-
-    @property
-    def latency(self) -> float:
-        """The lesser way to compute all members, in ms."""
-        return min(self.latency_in_turn, self.latency_stacked)
-
-
-COLUMNS = [field.name for field in fields(Row)]
-LATENCIES = ("latency_member", "latency_in_turn", "latency_stacked")
-
-
-def settings_of(method: str, arch: Arch) -> str:
-    """A name for what decides about a row, whatever the seed and the threads."""
-    known: dict[str, Any] = {"supernet": deps(1 / 1.8).model_dump(mode="json")}
-    if method != INHERITED:
-        known["config"] = at_budget(method, arch).model_dump(mode="json")
-    for config in known.values():
-        del config["seed"], config["threads"]
-    return digest(known)
-
-
-def finished() -> list[Row]:
-    """The rows there are."""
-    if not RESULTS.exists():
-        return []
-    with RESULTS.open(newline="") as file:
-        return [Row.parse(line) for line in csv.DictReader(file)]
-
-
-def keep(row: Row) -> None:
-    """Add a row, or put it in the place of the one of the same run; several may do so at once."""
-    with (RESULTS.parent / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
-        same = {name: getattr(row, name) for name in ("method", "seed", "subnet", "settings")}
-        others = [
-            each for each in finished() if any(getattr(each, k) != v for k, v in same.items())
-        ]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([getattr(r, name) for name in COLUMNS] for r in [*others, row])
-        write_text(RESULTS, text.getvalue())
 
 
 def source(supernets: Path, seed: int, name: str, data: DataSplits) -> Path:
@@ -270,15 +138,6 @@ def wanted(seeds: int) -> list[tuple[int, str, str]]:
     ]
 
 
-def is_there(seed: int, name: str, method: str) -> Row | None:
-    """The row of a run with today's settings."""
-    known = settings_of(method, archs()[name])
-    for row in finished():
-        if (row.seed, row.subnet, row.method, row.settings) == (seed, name, method, known):
-            return row
-    return None
-
-
 def train_missing(runs: Path, supernets: Path, seeds: int, minutes: float) -> None:
     """Make the rows that are missing; several of these may work side by side."""
     data = load_data("glyphs", size=32)
@@ -315,18 +174,33 @@ def exclusive_wait(folder: Path) -> Any:
             time.sleep(5)
 
 
+def result_of(runs: Path, supernets: Path, row: Row, data: DataSplits) -> Path:
+    """The file of what came out of a run."""
+    if row.method == INHERITED:
+        return source(supernets, row.seed, row.subnet, data)
+    folder = folder_of(runs, row.method, row.seed, row.subnet)
+    return folder / str(json.loads((folder / "run.json").read_text())["result"])
+
+
 def measure_missing(runs: Path, supernets: Path, seeds: int) -> None:
     """Measure the latency of rows that have none; needs a machine with nothing else at work."""
     data = load_data("glyphs", size=32)
-    for seed, name, method in wanted(seeds):
-        row = is_there(seed, name, method)
-        if row is None or not math.isnan(row.latency_member):
-            continue
-        path = source(supernets, seed, name, data)
-        if method != INHERITED:
-            folder = folder_of(runs, method, seed, name)
-            path = folder / json.loads((folder / "run.json").read_text())["result"]
-        keep(replace(row, **latencies(load_members(path))))
+    for run_of in wanted(seeds):
+        row = is_there(*run_of)
+        if row is not None and math.isnan(row.latency_member):
+            path = result_of(runs, supernets, row, data)
+            keep(replace(row, **latencies(load_members(path))))
+
+
+def confidences(runs: Path, supernets: Path, seeds: int) -> None:
+    """Print how sure the networks of finished runs are on the test images, and how often right."""
+    data = load_data("glyphs", size=32)
+    for run_of in wanted(seeds):
+        if row := is_there(*run_of):
+            ensemble = load_members(result_of(runs, supernets, row, data))
+            sure = member_probabilities(ensemble, data.test).mean(0).max(1).mean()
+            named = f"seed {row.seed}, {row.subnet}, {row.method}"
+            print(f"{named}: {100 * sure:.1f} % sure, {row.top1:.1f} % right", flush=True)
 
 
 # -- what is printed and drawn --------------------------------------------------------------
@@ -462,11 +336,15 @@ def main() -> None:
     parser.add_argument("--supernets", type=Path, default=Path("runs/benchmark-training"))
     parser.add_argument("--plan", action="store_true", help="only print lengths and costs")
     parser.add_argument("--latency", action="store_true", help="only measure what has no latency")
+    parser.add_argument("--confidence", action="store_true", help="only print how sure they are")
     parser.add_argument("--summary", action="store_true", help="only summarise what is there")
     parser.add_argument("--png", type=Path, help="also draw the summary there")
     arguments = parser.parse_args()
     if arguments.plan:
         plan()
+        return
+    if arguments.confidence:
+        confidences(arguments.runs, arguments.supernets, arguments.seeds)
         return
     if arguments.latency:
         measure_missing(arguments.runs, arguments.supernets, arguments.seeds)

@@ -8,7 +8,16 @@ from ofa_deploy.cli._output import quoted
 if TYPE_CHECKING:
     from ofa_deploy.hardware import Conditions
 
-__all__ = ["evaluate_first", "search_command"]
+__all__ = ["evaluate_first", "form_options", "search_command"]
+
+
+def form_options(runtime: str, precision: str) -> str:
+    """Options for what a precision needs; none for float32, which is the same in every engine."""
+    from ofa_deploy.export import kept_as
+
+    if not kept_as(runtime, precision):
+        return ""
+    return f" --runtime {quoted(runtime)} --precision {quoted(precision)}"
 
 
 def evaluate_first(run: Path | None, conditions: "Conditions") -> list[str]:
@@ -18,11 +27,13 @@ def evaluate_first(run: Path | None, conditions: "Conditions") -> list[str]:
     kept = kept_as(conditions.runtime, conditions.precision)
     if run is None or (run / f"accuracy{kept}.onnx").exists():
         return []
-    form = f" --runtime {conditions.runtime} --precision {conditions.precision}" if kept else ""
+    form = form_options(conditions.runtime, conditions.precision)
     return [f"ofa-deploy evaluate {quoted(run)} --subnets 40{form}"]
 
 
 def search_command(run: Path | None, table: Path, budget_ms: float) -> str:
     """Search a run with a table under a budget."""
-    asked = f"--table {quoted(table)} --constraint 'latency <= {budget_ms:.2g} ms'"
+    from ofa_deploy.report.units import milliseconds
+
+    asked = f"--table {quoted(table)} --constraint 'latency <= {milliseconds(budget_ms)} ms'"
     return f"ofa-deploy search --run {quoted(run or 'RUN')} {asked}"

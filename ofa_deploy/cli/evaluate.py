@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ofa_deploy.cli._next import search_command
+from ofa_deploy.cli._next import form_options, search_command
 from ofa_deploy.cli._options import FormatOption, QuietOption
 from ofa_deploy.cli._output import (
     OutputFormat,
@@ -98,8 +98,7 @@ def _following(space: "SearchSpace", run: Path, runtime: str, precision: str) ->
         (path,) = TablesOfDevices(space, run, runtime, precision).find(["local"])
         middle_ms = sum(latency_model(space, LatencyTable.load(path)).bounds()) / 2
     except OfaDeployError:
-        how = "" if precision == "fp32" else f" --runtime {runtime} --precision {precision}"
-        return f"ofa-deploy profile --run {quoted(run)}{how}"
+        return f"ofa-deploy profile --run {quoted(run)}{form_options(runtime, precision)}"
     return search_command(run, path, middle_ms)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ofa_deploy.cli._next import form_options
 from ofa_deploy.cli._options import FormatOption, QuietOption
 from ofa_deploy.cli._output import OutputFormat, progress, quoted, resumable, say
 from ofa_deploy.cli._search_job import SearchJob
@@ -239,8 +240,7 @@ def _accuracy_of(
     if path.exists():
         return load_accuracy_model(path)
     if kept:
-        form = f"--runtime {quoted(runtime)} --precision {quoted(precision)}"
-        how = f"ofa-deploy evaluate {quoted(run)} {form}"
+        how = f"ofa-deploy evaluate {quoted(run)}{form_options(runtime, precision)}"
         raise InputError(_unknown_accuracy(precision, f"measure it: {how}"))
     space = RunFile.load(run).search_space  # the first to know that there is no such run
     if learn is None:

@@ -14,7 +14,7 @@ Columns = tuple[int, ...]
 @lru_cache(maxsize=64)
 def elimination_order(
     factors: tuple[Columns, ...], sizes: Columns
-) -> list[tuple[tuple[Columns, ...], Columns]]:
+) -> tuple[tuple[tuple[Columns, ...], Columns], ...]:
     """Which factors to add, and which genes go with them, step by step.
 
     Each step eliminates the gene that leaves the smallest table on the way. It takes as long as
@@ -28,7 +28,7 @@ def elimination_order(
     steps = []
     while (column := waiting.cheapest()) is not None:
         steps.append(waiting.eliminate(column))
-    return steps
+    return tuple(steps)
 
 
 class _Waiting:

@@ -35,4 +35,8 @@ def test_the_commands_are_ones_that_there_are(run: Path | None, tmp_path: Path) 
         words = shlex.split(each)
         assert words[0] == "ofa-deploy"
         parse(tuple(words[1:]))
-    assert "'latency <= 0.15 ms'" in proposed[0]
+    assert "'latency <= 0.153 ms'" in proposed[0]
+
+
+def test_a_budget_is_no_power_of_ten() -> None:
+    assert "'latency <= 1234 ms'" in search_command(None, Path("t.json"), 1234.4)

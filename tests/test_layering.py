@@ -18,7 +18,10 @@ LAYERS = {
     name: layer
     for layer, names in enumerate(
         (
-            ("errors", "_blas", "_files", "_folders", "_leftovers", "_processes", "_progress"),
+            (
+                *("errors", "_blas", "_files", "_folders", "_leftovers", "_processes"),
+                *("_progress", "_quantities"),
+            ),
             ("space", "pareto", "data"),
             ("cost", "graph", "hardware", "runtimes"),
             ("supernet", "profiling", "predict"),

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from ofa_deploy._files import read_json, read_model
+from ofa_deploy._quantities import Count, Factor, Milliseconds, PositiveCount, Spread
 from ofa_deploy.errors import FileFormatError
 from ofa_deploy.pareto import CandidateField
 from ofa_deploy.space import SpaceField
@@ -93,11 +94,11 @@ class Accuracy(BaseModel):
 
     model_config = _STRICT
 
-    images: int = Field(ge=1)
+    images: PositiveCount
     top1: Percent
     subnet_top1: Percent
     agreement: Percent
-    max_difference: float = Field(ge=0)
+    max_difference: float = Field(ge=0, le=1e30)
     tolerance: float | None
     sqnr_db: float
 
@@ -122,16 +123,16 @@ class Latency(BaseModel):
 
     model_config = _STRICT
 
-    ms: float = Field(gt=0)
-    ratio: float = Field(gt=0)
-    spread: float = Field(ge=0)
-    twin_ratio: float | None = Field(None, gt=0)
-    p50: float = Field(gt=0)
-    p90: float = Field(gt=0)
-    p99: float = Field(gt=0)
-    batch: int = Field(ge=1)
-    threads: int = Field(ge=1)
-    processes: int = Field(ge=1)
+    ms: Milliseconds
+    ratio: Factor
+    spread: Spread
+    twin_ratio: Factor | None = None
+    p50: Milliseconds
+    p90: Milliseconds
+    p99: Milliseconds
+    batch: PositiveCount
+    threads: PositiveCount
+    processes: PositiveCount
 
 
 class TargetRecord(BaseModel):
@@ -153,8 +154,8 @@ class TargetRecord(BaseModel):
     runtime_version: str | None
     precision: Literal["fp32", "fp16", "int8"]
     files: tuple[str, ...] = Field(min_length=1)
-    bytes: int = Field(ge=0)
-    build_s: float = Field(ge=0)
+    bytes: Count
+    build_s: float = Field(ge=0, le=1e9)
     input: Input
     settings: dict[str, Any]
     status: Status = "not verified here"
@@ -195,9 +196,9 @@ class Manifest(BaseModel):
     weights_sha256: Sha256
     members: int = Field(1, ge=1, le=64)
     output: Literal["logits", "probabilities"] = "logits"
-    bn_images: int = Field(ge=0)
+    bn_images: Count
     data: str
-    data_options: dict[DataOption, Annotated[int, Field(ge=0)] | None]
+    data_options: dict[DataOption, Count | None]
     data_digest: str
     labels: tuple[str, ...]
     preprocessing: Preprocessing

@@ -1,6 +1,8 @@
 """``Measurement``: how long one thing took; ``Conditions``: what it was measured under."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
+
+from ofa_deploy._quantities import Energy, Milliseconds, PositiveCount, Spread
 
 __all__ = ["Conditions", "Measurement"]
 
@@ -21,8 +23,8 @@ class Conditions(BaseModel):
     runtime: str
     runtime_version: str
     precision: str = "fp32"
-    batch: int = Field(1, ge=1)
-    threads: int = Field(1, ge=1)
+    batch: PositiveCount = 1
+    threads: PositiveCount = 1
     power_mode: str = ""
 
     def differences(self, other: "Conditions") -> list[str]:
@@ -46,11 +48,11 @@ class Measurement(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    ms: float = Field(gt=0)
-    p10: float = Field(gt=0)
-    p50: float = Field(gt=0)
-    p90: float = Field(gt=0)
-    p99: float = Field(gt=0)
-    spread: float = Field(ge=0)
-    repeats: int = Field(ge=1)
-    energy_mj: float | None = Field(None, ge=0)
+    ms: Milliseconds
+    p10: Milliseconds
+    p50: Milliseconds
+    p90: Milliseconds
+    p99: Milliseconds
+    spread: Spread
+    repeats: PositiveCount
+    energy_mj: Energy | None = None

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ofa_deploy._files import read_model, write_model
 from ofa_deploy._folders import shipped
+from ofa_deploy._quantities import Count, Energy, Factor, Milliseconds, PositiveCount, Spread
 from ofa_deploy.errors import InputError, MismatchError
 from ofa_deploy.hardware.measurement import Conditions, Measurement
 from ofa_deploy.hardware.trace import Trace
@@ -40,13 +41,13 @@ class BlockEntry(BaseModel):
 
     model_config = _STRICT
 
-    ms: float = Field(gt=0)
-    spread: float = Field(ge=0)
-    count: int = Field(ge=1)
-    macs: int = Field(ge=0)
-    params: int = Field(ge=0)
-    bytes_moved: int = Field(ge=0)
-    energy_mj: float | None = Field(None, ge=0)
+    ms: Milliseconds
+    spread: Spread
+    count: PositiveCount
+    macs: Count
+    params: Count
+    bytes_moved: Count
+    energy_mj: Energy | None = None
 
     @classmethod
     def of(
@@ -121,15 +122,15 @@ class LatencyTable(BaseModel):
     date: str
     other_load: float = Field(0.0, ge=0, le=1)
     telemetry: Trace | None = None
-    windows: int = Field(0, ge=0)
-    rejected: int = Field(0, ge=0)
-    throttled: int = Field(0, ge=0)
-    empty_ms: float = Field(0.0, ge=0)
+    windows: Count = 0
+    rejected: Count = 0
+    throttled: Count = 0
+    empty_ms: float = Field(0.0, ge=0, le=1e9)
     reference: Measurement | None = None
     blocks: dict[str, BlockEntry] = Field(min_length=1)
     networks: tuple[NetworkEntry, ...] = ()
     source: str = ""
-    scale: float = Field(1.0, gt=0)
+    scale: Factor = 1.0
 
     @model_validator(mode="after")
     def _reference_unless_imported(self) -> Self:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ofa_deploy._quantities import PositiveCount
 from ofa_deploy.errors import UnknownNameError
 from ofa_deploy.train import Common
 
@@ -156,7 +157,7 @@ class SparseSettings(MemberSettings):
     first_mask: Literal["magnitude", "random"] = "magnitude"
     growth: Literal["rigl", "set"] = "rigl"
     drop_rate: float = Field(0.5, ge=0, lt=1)
-    update_steps: int = Field(100, ge=1)
+    update_steps: PositiveCount = 100
     update_until: float = Field(0.75, ge=0, lt=1)
     members: int = Field(3, ge=1, le=64)
     rates: tuple[Share, ...] = ()

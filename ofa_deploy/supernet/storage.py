@@ -15,6 +15,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from ofa_deploy._files import read_bytes, read_model, write_bytes, write_model
+from ofa_deploy._quantities import Count
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError, WeightsError
 from ofa_deploy.pareto import Candidate, CandidateField
 from ofa_deploy.space import SearchSpace, SpaceField
@@ -161,7 +162,7 @@ class SubnetFile(BaseModel):
     data_options: dict[str, int | None]
     data_digest: str
     classes: tuple[str, ...]
-    calibration: int = Field(ge=0)
+    calibration: Count
     candidate: CandidateField
     weights_sha256: str = ""
 

@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from ofa_deploy._quantities import PositiveCount
 from ofa_deploy.data import augmentation_names
 from ofa_deploy.errors import InputError, UnknownNameError
 
@@ -63,9 +64,9 @@ class Common(BaseModel):
     divergence: Literal["cross-entropy", "alpha"] = "cross-entropy"
     kd_ratio: float = Field(1.0, ge=0)
     augment: str = "none"
-    calibration: int = Field(2_000, ge=1)
+    calibration: PositiveCount = 2_000
     precision: Literal["fp32", "bf16"] = "fp32"
-    processes: int = Field(1, ge=1)
+    processes: int = Field(1, ge=1, le=65_536)
     seed: int = Field(0, ge=0, lt=2**31)
     threads: int = Field(2, ge=1, le=1024)
 
@@ -126,8 +127,8 @@ class DepsConfig(Settings):
 
     method: Literal["deps"] = "deps"
     epochs: int = Field(8, ge=2, le=100_000)
-    ramp_end: int = Field(5, ge=1)
-    ramp_epochs: int = Field(1, ge=0)
+    ramp_end: int = Field(5, ge=1, le=100_000)
+    ramp_epochs: int = Field(1, ge=0, le=100_000)
     lr_min: float | None = Field(None, ge=0)
     random_subnets: int = Field(2, ge=0, le=16)
 
@@ -227,7 +228,7 @@ class ImportConfig(BaseModel):
 
     method: Literal["import"] = "import"
     init_sha256: str
-    calibration: int = Field(2_000, ge=1)
+    calibration: PositiveCount = 2_000
     threads: int = Field(2, ge=1, le=1024)
 
 

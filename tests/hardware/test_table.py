@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError
@@ -96,7 +97,7 @@ def test_file_of_another_schema_is_refused(file: Path, schema: object) -> None:
         LatencyTable.load(file)
 
 
-@pytest.mark.parametrize("ms", [float("nan"), float("inf"), -0.1, 0, "fast", None])
+@pytest.mark.parametrize("ms", [float("nan"), float("inf"), -0.1, 0, 1e-320, 1e300, "fast", None])
 def test_latency_that_makes_no_sense_is_refused(file: Path, ms: object) -> None:
     edited(file, lambda value: first_block(value).update(ms=ms))
     with pytest.raises(FileFormatError, match=re.escape(str(file))):
@@ -109,6 +110,21 @@ def test_latency_too_large_for_a_float_is_refused(file: Path) -> None:
     file.write_text(text)
     with pytest.raises(FileFormatError, match="inf|1e999"):
         LatencyTable.load(file)
+
+
+@pytest.mark.parametrize("name", ["macs", "params", "bytes_moved", "count"])
+@pytest.mark.parametrize("many", [-1, 2**63, 10**400])
+def test_count_that_nothing_counts_with_is_refused(file: Path, name: str, many: int) -> None:
+    edited(file, lambda value: first_block(value).update({name: many}))
+    with pytest.raises(FileFormatError, match=re.escape(f".{name}: ")):
+        LatencyTable.load(file)
+
+
+def test_greatest_counts_and_times_can_be_worked_with(file: Path) -> None:
+    most = {"macs": 2**63 - 1, "params": 2**63 - 1, "bytes_moved": 2**63 - 1}
+    edited(file, lambda value: first_block(value).update(most, ms=1e-9))
+    frame = LatencyTable.load(file).to_frame()
+    assert np.isfinite(frame.select_dtypes("number")).all().all()
 
 
 def test_message_names_the_field(file: Path, table: LatencyTable) -> None:

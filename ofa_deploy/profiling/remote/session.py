@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NoReturn, Protocol, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ofa_deploy._files import sha256_file
+from ofa_deploy._quantities import Count
 from ofa_deploy.errors import DeviceError
 from ofa_deploy.hardware import Identity, Telemetry
 from ofa_deploy.profiling.agent.main import FORM
@@ -73,10 +74,10 @@ class Hello(BaseModel):
     numpy: _SHORT
     runtimes: dict[_SHORT, _SHORT] = Field(max_length=16)
     vnni: bool
-    load: float = Field(ge=0)
+    load: float = Field(ge=0, le=1e6)
     boot: _SHORT
     board: _SHORT
-    others: int = Field(ge=0)
+    others: Count
     sensors: list[_SHORT] = Field(max_length=16)
     telemetry: Annotated[Telemetry, BeforeValidator(Telemetry.from_dict)]
 

@@ -1,8 +1,8 @@
 """Constraints as people write them.
 
-Of metrics: ``latency <= 8 ms``, ``latency[jetson].p99 <= 9 ms``, ``macs <= 300M``. Of genes:
-``resolution in 160,192``, ``kernel = 3`` (of all blocks), ``depth[2] >= 3``, ``expand[1.0] = 4``,
-``width <= 0.8`` (a multiplier).
+Of metrics: ``latency <= 8 ms``, ``latency[jetson].p99 <= 9 ms``, ``macs <= 300M``; times, energy
+and sizes need a unit. Of genes: ``resolution in 160,192``, ``kernel = 3`` (of all blocks),
+``depth[2] >= 3``, ``expand[1.0] = 4``, ``width <= 0.8`` (a multiplier).
 """
 
 import math
@@ -25,10 +25,10 @@ _GENE = re.compile(
     r"\s*(?P<gene>(?P<kind>resolution|depth|width|kernel|expand)(?:\[[a-z0-9.]+\])?)\s*"
     r"(?P<sign><=|>=|=|in\s)\s*(?P<values>[0-9][0-9.]*(?:\s*,\s*[0-9][0-9.]*)*)\s*"
 )
-_TIMES = {"": 1.0, "ms": 1.0, "s": 1e3, "us": 1e-3, "µs": 1e-3}
+# A number alone is one of counts and of percent; ms and s, or bytes and MiB, are never guessed.
+_TIMES = {"ms": 1.0, "s": 1e3, "us": 1e-3, "µs": 1e-3}
 _COUNTS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
 _BYTES = {
-    "": 1.0,
     "B": 1.0,
     "kB": 1e3,
     "MB": 1e6,
@@ -39,7 +39,7 @@ _BYTES = {
 }
 _UNITS = {
     "latency": _TIMES,
-    "energy": {"": 1.0, "mJ": 1.0, "J": 1e3},
+    "energy": {"mJ": 1.0, "J": 1e3},
     "macs": _COUNTS,
     "params": _COUNTS,
     "peak_memory": _BYTES,
@@ -121,13 +121,11 @@ def parse_constraint(text: str) -> Constraint | GeneConstraint:
             "as 'resolution in 160,192' or 'kernel = 3'"
         )
     base = _known_base(match["metric"], text)
-    units = _UNITS[base]
-    if match["unit"] not in units:
-        known = ", ".join(unit for unit in units if unit)
+    limit = _limit(match["number"], _unit(match, base, text), text)
+    if base == "top1" and not match["unit"] and limit <= 1:
         raise ConstraintError(
-            f"constraint {text!r}: unknown unit {match['unit']!r} for {base}; known: {known}"
+            f"constraint {text!r}: top1 is in percent; write {100 * limit:g} % or {limit:g} %"
         )
-    limit = _limit(match["number"], units[match["unit"]], text)
     return Constraint(match["metric"], limit, match["sign"] == "<=", " ".join(text.split()))
 
 
@@ -157,6 +155,22 @@ def _known_base(metric: str, text: str) -> str:
             f"{', '.join(PERCENTILES)}"
         )
     return base
+
+
+def _unit(match: re.Match[str], base: str, text: str) -> float:
+    """The size of the unit that a number was written in."""
+    units, unit = _UNITS[base], match["unit"]
+    if unit in units:
+        return units[unit]
+    known = [each for each in units if each]
+    if unit:
+        raise ConstraintError(
+            f"constraint {text!r}: unknown unit {unit!r} for {base}; known: {', '.join(known)}"
+        )
+    raise ConstraintError(
+        f"constraint {text!r}: expected a unit, one of {', '.join(known)}, such as "
+        f"'{match['metric']} {match['sign']} {match['number']} {known[0]}'"
+    )
 
 
 def _limit(number: str, unit: float, text: str) -> float:

@@ -74,16 +74,21 @@ def test_an_option_is_finite(name: tuple[str, ...], command: Any, option: Any, v
 
 
 @pytest.mark.parametrize(
-    "metric", ["latency", "latency[local].p99", "energy", "macs", "params", "peak_memory", "top1"]
+    ("metric", "unit"),
+    [
+        *(("latency", " ms"), ("latency[local].p99", "s"), ("energy", " mJ"), ("macs", "")),
+        *(("params", "k"), ("peak_memory", "MiB"), ("top1", " %")),
+    ],
 )
 @pytest.mark.parametrize(
     "number", ["nan", "inf", "-inf", "1e999", "0", "0.0", "-1", "-0", "1e-999"]
 )
-def test_a_budget_is_positive_and_finite(metric: str, number: str) -> None:
+def test_a_budget_is_positive_and_finite(metric: str, unit: str, number: str) -> None:
     for sign in ("<=", ">="):
         with pytest.raises(ConstraintError) as error:
-            parse_constraint(f"{metric} {sign} {number}")
+            parse_constraint(f"{metric} {sign} {number}{unit}")
         assert "\n" not in str(error.value)
+        assert "expected a unit" not in str(error.value)
 
 
 @pytest.mark.parametrize("limit", NEVER)
@@ -126,7 +131,7 @@ def test_a_model_that_predicts_what_cannot_be(metric: str, value: float, every: 
             accuracy=top1,
             latency=latency,
             metrics=models,
-            constraints=[f"{metric} <= 1e9"],
+            constraints=[Constraint(metric, 1e9, True, f"{metric} <= 1e9")],
             **QUICK,
         )
 

@@ -11,11 +11,10 @@ from ofa_deploy.search import Constraint, GeneConstraint, parse_constraint
 from ofa_deploy.search.constraints import split_metric
 
 UNITS = {
-    "latency": {"": 1, "ms": 1, "s": 1_000, "us": 0.001, "µs": 0.001},
+    "latency": {"ms": 1, "s": 1_000, "us": 0.001, "µs": 0.001},
     "macs": {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9},
     "params": {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9},
     "peak_memory": {
-        "": 1,
         "B": 1,
         "kB": 10**3,
         "MB": 10**6,
@@ -25,7 +24,7 @@ UNITS = {
         "GiB": 2**30,
     },
     "top1": {"": 1, "%": 1},
-    "energy": {"": 1, "mJ": 1, "J": 1_000},
+    "energy": {"mJ": 1, "J": 1_000},
 }
 UNITS["model_size"] = UNITS["peak_memory"]
 PAIRS = [(metric, unit) for metric, units in UNITS.items() for unit in units]
@@ -117,7 +116,7 @@ def test_what_choices_allow(text: str, allowed: set[int]) -> None:
 
 @given(
     pair=st.sampled_from(PAIRS),
-    number=st.floats(1e-3, 1e6, allow_nan=False),
+    number=st.floats(1.1, 1e6, allow_nan=False),
     sign=st.sampled_from(["<=", ">="]),
     spaces=st.lists(st.sampled_from(["", " ", "  "]), min_size=5, max_size=5),
 )
@@ -219,11 +218,20 @@ def test_malformed_text(text: str) -> None:
         ("macs <= 8 m", "unknown unit 'm' for macs"),
         ("peak_memory <= 2 M", "unknown unit 'M' for peak_memory"),
         ("top1 >= 75 points", "unknown unit 'points' for top1; known: %"),
+        (
+            "latency <= 0.25",
+            "expected a unit, one of ms, s, us, µs, such as 'latency <= 0.25 ms'",
+        ),
+        ("latency[a.b].p99 <= 9", "such as 'latency[a.b].p99 <= 9 ms'"),
+        ("energy >= 5", "expected a unit, one of mJ, J, such as 'energy >= 5 mJ'"),
+        ("peak_memory <= 64", "expected a unit, one of B, kB, MB, GB, KiB, MiB, GiB, such as"),
+        ("model_size <= 1e6", "such as 'model_size <= 1e6 B'"),
+        ("top1 >= 0.75", "top1 is in percent; write 75 % or 0.75 %"),
         ("latency <= 1.2.3 ms", "'1.2.3' is no number"),
         ("latency <= 1- ms", "'1-' is no number"),
         ("latency <= 1e ms", "'1e' is no number"),
         ("latency <= 0 ms", "expected a positive, finite limit"),
-        ("latency <= 0.0", "expected a positive, finite limit"),
+        ("macs <= 0.0", "expected a positive, finite limit"),
         ("latency <= 1e999 ms", "expected a positive, finite limit"),
         ("macs <= 1e308 G", "expected a positive, finite limit"),
         ("macs <= 1e-999", "expected a positive, finite limit"),

@@ -303,11 +303,14 @@ def test_all_of_several_constraints_hold(
     }
     limits = {name: float(np.quantile(values, 0.6)) for name, values in costs.items()}
     limits["latency"] = round(limits["latency"], 6)
+    units = {"latency": "ms", "peak_memory": "B"}
     front = search(
         tiny_space,
         accuracy=accuracy,
         latency=latency,
-        constraints=[f"{name} <= {limit!r}" for name, limit in limits.items()],
+        constraints=[
+            f"{name} <= {limit!r} {units.get(name, '')}" for name, limit in limits.items()
+        ],
     )
     fits = np.logical_and.reduce([costs[name] <= limit for name, limit in limits.items()])
     assert 0 < fits.sum() < min((costs[name] <= limits[name]).sum() for name in limits)

@@ -2,10 +2,11 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from ofa_deploy._files import read_bytes
 from ofa_deploy.errors import FileFormatError
@@ -49,14 +50,14 @@ def read_external(path: Path | str) -> tuple[ExternalPoint, ...]:
     try:
         text = read_bytes(path, limit=MAX_BYTES).decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
-        if missing:
-            raise FileFormatError(
-                f"{path}: expected the columns {', '.join(NEEDED)} and perhaps device, found no "
-                f"{missing[0]}"
-            )
+        _check_columns(path, reader.fieldnames or ())
         points = []
         for row in reader:
+            if None in row or None in row.values():
+                raise FileFormatError(
+                    f"{path}: line {reader.line_num}: expected a cell for each of the "
+                    f"{len(reader.fieldnames or ())} columns, found {_cells(row)}"
+                )
             points.append(_point(path, reader.line_num, row))
             if len(points) > MAX_POINTS:
                 raise FileFormatError(f"{path}: more than the {MAX_POINTS:,} points allowed")
@@ -67,7 +68,25 @@ def read_external(path: Path | str) -> tuple[ExternalPoint, ...]:
     return tuple(points)
 
 
-def _point(path: Path | str, line: int, row: Mapping[str, str | None]) -> ExternalPoint:
+def _check_columns(path: Path | str, columns: Sequence[str]) -> None:
+    known = [name for name in columns if name in (*NEEDED, "device")]
+    if missing := [name for name in NEEDED if name not in known]:
+        raise FileFormatError(
+            f"{path}: expected the columns {', '.join(NEEDED)} and perhaps device, found no "
+            f"{missing[0]}"
+        )
+    if len(set(known)) < len(known):
+        twice = next(name for name in known if known.count(name) > 1)
+        raise FileFormatError(f"{path}: expected each column once, found {twice} twice")
+
+
+def _cells(row: Mapping[str | None, Any]) -> int:
+    """How many cells a line has; ``DictReader`` keeps those beyond the columns under None."""
+    beyond = row.get(None) or ()
+    return sum(value is not None for key, value in row.items() if key is not None) + len(beyond)
+
+
+def _point(path: Path | str, line: int, row: Mapping[str, str]) -> ExternalPoint:
     where = f"{path}: line {line}"
     accuracy = _number(where, "accuracy", row, "a percentage from 0 to 100")
     latency = _number(where, "latency_ms", row, "a positive number of ms")
@@ -80,8 +99,8 @@ def _point(path: Path | str, line: int, row: Mapping[str, str | None]) -> Extern
     )
 
 
-def _number(where: str, column: str, row: Mapping[str, str | None], expected: str) -> float:
-    text = row[column] or ""
+def _number(where: str, column: str, row: Mapping[str, str], expected: str) -> float:
+    text = row[column]
     try:
         value = float(text)
     except ValueError:
@@ -91,8 +110,8 @@ def _number(where: str, column: str, row: Mapping[str, str | None], expected: st
     return value
 
 
-def _text(where: str, column: str, row: Mapping[str, str | None]) -> str:
-    text = (row.get(column) or "").strip()
+def _text(where: str, column: str, row: Mapping[str, str]) -> str:
+    text = row.get(column, "").strip()
     if len(text) > MAX_NAME or not text.isprintable() or (column == "name" and not text):
         raise FileFormatError(
             f"{where}: {column}: expected 1 to {MAX_NAME} printable characters, found {text[:40]!r}"

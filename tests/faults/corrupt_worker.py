@@ -25,7 +25,9 @@ from typing import Any
 
 from ofa_deploy.errors import OfaDeployError
 from tests.faults.binary_formats import binary_formats
+from tests.faults.engine_formats import engine_formats
 from tests.faults.formats import Format
+from tests.faults.table_formats import table_formats
 from tests.faults.text_formats import text_formats
 
 __all__ = ["FORMATS", "MOST_MIB", "MOST_S", "all_formats", "damage", "verdict"]
@@ -40,7 +42,7 @@ class Hung(BaseException):
 
 
 def all_formats() -> dict[str, Callable[[], Format]]:
-    return {**binary_formats(), **text_formats()}
+    return {**binary_formats(), **engine_formats(), **table_formats(), **text_formats()}
 
 
 FORMATS = tuple(all_formats())

@@ -21,6 +21,7 @@ __all__ = [
     "Format",
     "Mutator",
     "dumped",
+    "generator",
     "json_format",
     "json_ways",
     "same",
@@ -165,3 +166,10 @@ def json_format(
 def dumped(model: Any) -> Any:
     """A pydantic model as its file would say it."""
     return model.model_dump(mode="json", by_alias=True)
+
+
+def generator() -> Any:
+    """Draws what a valid example is made of, the same each time."""
+    import numpy as np
+
+    return np.random.default_rng(3)

@@ -24,7 +24,7 @@ from ofa_deploy.specialize import build_specialize_config
 from ofa_deploy.train import build_config
 from tests.cli.conftest import in_process
 from tests.faults.formats import SPACE
-from tests.faults.text_formats import block_ms
+from tests.faults.table_formats import block_ms
 from tests.tables import table_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -276,7 +276,7 @@ from ofa_deploy.predict import fit_accuracy, fit_latency
 from ofa_deploy.search import FrontFile, plan, search
 from tests.cli.conftest import in_process
 from tests.faults.formats import SPACE
-from tests.faults.text_formats import block_ms
+from tests.faults.table_formats import block_ms
 from tests.tables import table_of
 folder = Path(sys.argv[1])
 archs = list(dict.fromkeys(SPACE.decode(SPACE.sample(np.random.default_rng(1), 60))))

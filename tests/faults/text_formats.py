@@ -1,6 +1,5 @@
-"""Formats of text: tables, fronts, archs, what a person writes, journals."""
+"""Formats of text: fronts, archs, what a person writes, journals."""
 
-import csv
 import json
 import random
 from collections.abc import Callable
@@ -13,147 +12,14 @@ from tests.faults.formats import (
     SPACE,
     Format,
     dumped,
+    generator,
     json_format,
     json_ways,
     says_toml,
     strict_json,
 )
 
-__all__ = ["block_ms", "candidate", "text_formats"]
-
-
-# -- tables ---------------------------------------------------------------------------------
-
-
-def block_ms(block: Any) -> float:
-    """A made-up time of a block."""
-    return float(block.macs / 2e6 + 0.003)
-
-
-def _table() -> Any:
-    from ofa_deploy.hardware import NetworkEntry
-    from tests.tables import measurement, table_of
-
-    archs = SPACE.decode(SPACE.sample(_generator(), 5))
-    networks = tuple(
-        NetworkEntry(arch=arch.to_dict(), role=role, latency=measurement(0.2 + i / 50))
-        for i, arch in enumerate(archs)
-        for role in (("calibration",) if i else ("calibration", "holdout"))
-    )
-    return table_of(SPACE, block_ms, networks=networks, empty_ms=0.001)
-
-
-def _generator() -> Any:
-    import numpy as np
-
-    return np.random.default_rng(3)
-
-
-def _read_table(folder: Path) -> Any:
-    from ofa_deploy.errors import MismatchError
-    from ofa_deploy.hardware import LatencyTable
-    from ofa_deploy.predict import latency_model
-
-    path = folder / "table.json"
-    table = LatencyTable.load(path)
-    table.to_frame()
-    try:
-        model = latency_model(SPACE, table)
-        finite = model.predict([SPACE.largest])
-        assert 0 < finite[0] < float("inf"), "a latency that is none"
-    except MismatchError as error:  # says the table's space, not its file
-        raise MismatchError(f"{path}: {error}") from None
-    return table
-
-
-def _table_format() -> Format:
-    value = _table().model_dump(mode="json", by_alias=True)
-    return json_format("latency table", "table.json", value, _read_table, dumped)
-
-
-def _lookup() -> dict[str, Any]:
-    from ofa_deploy.hardware.ofa_yaml import OFA_YAML
-
-    found: dict[str, Any] = {}
-    for block in SPACE.with_resolutions(16).blocks():
-        for name in OFA_YAML.names(block)[0]:
-            found[name] = {"count": 50, "mean": round(block_ms(block), 5), "std": 0.001}
-    return found
-
-
-def _imported(form: str, folder: Path, name: str) -> Any:
-    from ofa_deploy.hardware.table_import import FORMS, import_tables
-
-    path = folder / name
-    figures = FORMS[form].read(path).figures
-    table = import_tables(form, path, space=SPACE, device="note", resolutions=[16])
-    return figures, table
-
-
-def _agrees_yaml(folder: Path, value: Any) -> str | None:
-    import yaml
-
-    figures, _ = value
-    said = yaml.load((folder / "16_lookup.yaml").read_text(), Loader=yaml.CSafeLoader)
-    if said.keys() != figures.keys():
-        return f"keys {sorted(map(str, said.keys() ^ figures.keys()))[0]!r}"
-    for key, entry in said.items():
-        # YAML 1.1 takes 1e5 for a word, and a reader of numbers for a number.
-        if float(entry["mean"]) != figures[key].mean or entry.get("count", 1) != figures[key].count:
-            return f"{key}: {entry} was read as {figures[key]}"
-    return None
-
-
-def _yaml_format() -> Format:
-    value = _lookup()
-    text = "".join(
-        f"{key}:\n" + "".join(f"  {field}: {figure}\n" for field, figure in entry.items())
-        for key, entry in value.items()
-    )
-    return Format(
-        "OFA YAML",
-        {"16_lookup.yaml": text.encode()},
-        {
-            "tree": lambda _, draw: mutations.yaml_text(value, draw),
-            "again": lambda _, draw: mutations.yaml_text(value, draw),
-            "bytes": binary_mutations.binary,
-        },
-        lambda folder: _imported("ofa-yaml", folder, "16_lookup.yaml"),
-        _agrees_yaml,
-    )
-
-
-def _agrees_csv(folder: Path, value: Any) -> str | None:
-    figures, _ = value
-    text = (folder / "table.csv").read_bytes().decode("utf-8-sig")
-    rows = [row for row in csv.reader(text.splitlines()) if row]
-    header = [cell.strip() for cell in rows[0]]
-    said = {}
-    for row in rows[1:]:
-        cells = {name: cell.strip() for name, cell in zip(header, row, strict=True)}
-        said[cells["block"]] = (float(cells["ms"]), float(cells.get("spread") or 0))
-    if len(said) != len(rows) - 1:
-        return "a row stands twice"
-    got = {key: (figure.mean, figure.spread) for key, figure in figures.items()}
-    return None if said == got else "other figures were read"
-
-
-def _csv_format() -> Format:
-    from ofa_deploy.hardware import table_csv
-    from tests.tables import table_of
-
-    text = table_csv(table_of(SPACE.with_resolutions(16), block_ms))
-    return Format(
-        "CSV table",
-        {"table.csv": text.encode()},
-        {
-            "cells": lambda _, draw: mutations.csv_text(text, draw),
-            "again": lambda _, draw: mutations.csv_text(text, draw),
-            "bytes": binary_mutations.binary,
-        },
-        lambda folder: _imported("csv", folder, "table.csv"),
-        _agrees_csv,
-    )
+__all__ = ["candidate", "text_formats"]
 
 
 # -- networks -------------------------------------------------------------------------------
@@ -174,6 +40,7 @@ def candidate(arch: Any) -> Any:
 
 
 def _front_format() -> Format:
+    from ofa_deploy.cli._fronts import read_fronts
     from ofa_deploy.pareto import ParetoFront
     from ofa_deploy.search import FrontFile
     from tests.tables import SOMEWHERE
@@ -182,7 +49,9 @@ def _front_format() -> Format:
     file = FrontFile.build("ours", "measured", SPACE, front, conditions=SOMEWHERE, budgets=(0.4,))
 
     def read(folder: Path) -> Any:
-        found = FrontFile.load(folder / "our.front.json")
+        path = folder / "our.front.json"
+        found = FrontFile.load(path)
+        read_fronts([path], None, ())  # as a report takes them
         found.pareto.to_frame()
         if found.pareto:
             found.pareto.hypervolume(dict.fromkeys(found.pareto.objectives, 0.0))
@@ -376,7 +245,7 @@ def _journal_format() -> Format:
 
     records = [
         {"arch": arch.to_dict(), "top1": 60.5 + i}
-        for i, arch in enumerate(SPACE.decode(SPACE.sample(_generator(), 6)))
+        for i, arch in enumerate(SPACE.decode(SPACE.sample(generator(), 6)))
     ]
 
     def written() -> bytes:
@@ -424,9 +293,6 @@ def _journal_format() -> Format:
 def text_formats() -> dict[str, Callable[[], Format]]:
     """By name, made when asked for."""
     return {
-        "OFA YAML": _yaml_format,
-        "CSV table": _csv_format,
-        "latency table": _table_format,
         "front": _front_format,
         "arch": _arch_format,
         "published config": _config_format,

@@ -20,7 +20,7 @@ LAYERS = {
         (
             (
                 *("errors", "_blas", "_files", "_folders", "_leftovers", "_processes"),
-                *("_progress", "_quantities"),
+                *("_progress", "_quantities", "_units"),
             ),
             ("space", "pareto", "data"),
             ("cost", "graph", "hardware", "runtimes"),

@@ -33,7 +33,7 @@ def evaluate_first(run: Path | None, conditions: "Conditions") -> list[str]:
 
 def search_command(run: Path | None, table: Path, budget_ms: float) -> str:
     """Search a run with a table under a budget."""
-    from ofa_deploy.report.units import milliseconds
+    from ofa_deploy._units import milliseconds
 
     asked = f"--table {quoted(table)} --constraint 'latency <= {milliseconds(budget_ms)} ms'"
     return f"ofa-deploy search --run {quoted(run or 'RUN')} {asked}"

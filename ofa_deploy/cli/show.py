@@ -74,8 +74,8 @@ def _draw(blocks: "Sequence[BlockShare]", title: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from ofa_deploy._units import count, milliseconds
     from ofa_deploy.report.network import expand_of, kernel_of, stage_of
-    from ofa_deploy.report.units import count, milliseconds
 
     timed = blocks[0].ms is not None
     made = Table(title=Text(title, "bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)

@@ -7,7 +7,7 @@
     compare.py, resample.py    volume, dominance, gains, and how sure they are
     agreement.py               measured against predicted
     changes.py                 two runs of the same thing
-    table.py, units.py         numbers as people read them
+    table.py                   their networks as rows and text
     content.py                 all of that for one report
     style.py, picture.py       PNG and SVG; curves.py is of training
     network.py                 a network as a drawing

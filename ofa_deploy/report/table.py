@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict, cast
 
+from ofa_deploy._units import UNKNOWN, count, interval, milliseconds, percent
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.report.series import TOP1, Series, check, known
-from ofa_deploy.report.units import UNKNOWN, count, interval, milliseconds, percent
 from ofa_deploy.space import Arch
 
 if TYPE_CHECKING:

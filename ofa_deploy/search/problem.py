@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from ofa_deploy._units import metric, span
 from ofa_deploy.cost import macs_model, model_size_model, params_model, peak_memory_model
 from ofa_deploy.errors import InfeasibleError, InputError, MismatchError, UnknownNameError
 from ofa_deploy.pareto import OBJECTIVES, Candidate
@@ -208,9 +209,8 @@ class Problem:
         }
         seen = {name: ends for name, ends in (seen or {}).items() if name not in reachable}
         ranges = "; ".join(
-            f"{name} {verb} from {least:.4g} to {greatest:.4g}"
-            for verb, known in (("reaches", reachable), ("was seen", seen))
-            for name, (least, greatest) in known.items()
+            [f"{name} reaches from {self._span(name, ends)}" for name, ends in reachable.items()]
+            + [f"{name} was seen from {span(name, ends)}" for name, ends in seen.items()]
         )
         asked = ", ".join(dict.fromkeys(map(str, self._asked())))
         comes = f"; nearest: {self._described(nearest)}" if nearest else ""
@@ -221,6 +221,13 @@ class Problem:
             nearest,
         )
 
+    def _span(self, name: str, ends: tuple[float, float]) -> str:
+        """What a metric reaches; where that counts its error, without it too."""
+        model = self.metrics[name]
+        plain = model.bounds(self.domain.allowed) if isinstance(model, Bounded) else ends
+        without = "" if plain == ends else f" with its error ({span(name, plain)} without)"
+        return span(name, ends) + without
+
     def _asked(self) -> tuple[Constraint | GeneConstraint, ...]:
         return (*self.constraints, *self.domain.constraints)
 
@@ -228,7 +235,8 @@ class Problem:
         """What the constraints are held against, of one network, and its genes."""
         row = self.space.encode([candidate.arch])
         values = {c.metric: float(self._pessimistic(c, row)[0]) for c in self.constraints}
-        return f"{', '.join(f'{k} {v:.4g}' for k, v in values.items())} ({candidate.arch})"
+        told = ", ".join(f"{name} {metric(name, value, 4)}" for name, value in values.items())
+        return f"{told} ({candidate.arch})"
 
     def candidates(self, population: Population) -> list[Candidate]:
         """Rows as candidates with every metric predicted, and intervals where known."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
+from ofa_deploy._units import span
 from ofa_deploy.errors import InfeasibleError, InputError
 from ofa_deploy.pareto import Candidate, ParetoFront
 from ofa_deploy.search.constraints import (
@@ -270,10 +271,10 @@ def _tightened(
 def _nothing_stood(asked: Sequence[Constraint], examined: Sequence[Candidate]) -> InfeasibleError:
     observed = {c.metric: [_observed(each, c) for each in examined] for c in asked}
     reachable = {metric: (min(values), max(values)) for metric, values in observed.items()}
-    ranges = "; ".join(f"{k} from {lo:.4g} to {hi:.4g}" for k, (lo, hi) in reachable.items())
+    measured = "; ".join(f"{k} from {span(k, ends)}" for k, ends in reachable.items())
     names = ", ".join(dict.fromkeys(map(str, asked)))
     return InfeasibleError(
         f"none of {len(examined)} candidates was measured to meet {names}; "
-        f"measured: {ranges}; relax the budget",
+        f"measured: {measured}; relax the budget",
         reachable,
     )

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -639,9 +640,12 @@ def test_usage_errors(here: Path, cli: Cli, args: list[str]) -> None:
 
 
 def reach(message: str, metric: str = "latency") -> tuple[float, float]:
-    match = re.search(rf"{metric} reaches from (\S+) to ([0-9.e+-]+)", message)
+    """In ms, or in counts."""
+    unit = "ms" if metric == "latency" else "[kM]"
+    match = re.search(rf"{metric} reaches from (\S+) ({unit}) to (\S+) ({unit})", message)
     assert match, message
-    return float(match[1]), float(match[2])
+    size = {"ms": 1.0, "k": 1e3, "M": 1e6}
+    return float(match[1]) * size[match[2]], float(match[3]) * size[match[4]]
 
 
 def test_infeasible_budget_says_what_can_be_reached(job: Any, run: Path, cli: Cli) -> None:
@@ -724,13 +728,16 @@ def test_interrupted_training_goes_on(here: Path, shell: Any, photos: Path) -> N
     assert stopped.stdout == ""
     assert "Traceback" not in stopped.stderr
     last = stopped.stderr.splitlines()[-1]
-    assert last == "interrupted; run the same command again: finished work is kept"
+    told = re.fullmatch(
+        r"interrupted; training stands at step (\d) of 8, kept in r; go on with: (.+)", last
+    )
+    assert told and int(told[1]) > 2
+    assert shlex.split(told[2]) == ["ofa-deploy", *map(str, args)]
     assert RunFile.load(here / "r").weights_sha256 is None
 
     resumed = finish(start(*args, cwd=here))
     assert resumed.code == 0, resumed.stderr
-    step = re.search(r"resuming training at step (\d+) of 8", resumed.stderr)
-    assert step and int(step[1]) >= 2
+    assert f"resuming training at step {told[1]} of 8" in resumed.stderr
     assert RunFile.load(here / "r").weights_sha256
     assert len((here / "r" / "metrics.csv").read_text().splitlines()) == 1 + 4
 

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from ofa_deploy._units import count, interval, metric, milliseconds, size
 from ofa_deploy.errors import InputError, StorageError, UnknownNameError
 from ofa_deploy.pareto import Candidate, ParetoFront
 from ofa_deploy.report import (
@@ -35,7 +36,6 @@ from ofa_deploy.report import (
 )
 from ofa_deploy.report.series import staircase
 from ofa_deploy.report.style import COLOURS, MacsScale, styles
-from ofa_deploy.report.units import count, interval, metric, milliseconds, size
 from ofa_deploy.space import Arch
 
 HOSTILE = "_</script><img src=x onerror=alert(1)> $\\frac & \"[red]'"

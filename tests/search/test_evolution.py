@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from ofa_deploy._units import metric, span
 from ofa_deploy.cost import AdditiveModel, macs_model, params_model, peak_memory_model
 from ofa_deploy.errors import (
     ConstraintError,
@@ -374,12 +375,12 @@ def test_unreachable_latency_says_what_can_be_reached(
     }
     message = str(caught.value)
     assert message.startswith(f"no network of space tiny meets latency <= {limit:.6f} ms, macs <=")
-    assert f"latency reaches from {ms.min():.4g} to {ms.max():.4g}" in message
+    assert f"latency reaches from {span('latency', (ms.min(), ms.max()))}; macs reaches" in message
     assert caught.value.exit_code == 3
     nearest = caught.value.nearest
     assert isinstance(nearest, Candidate)
     assert nearest.predicted["latency"] == pytest.approx(ms.min())
-    assert f"nearest: latency {ms.min():.4g}, macs" in message
+    assert f"nearest: latency {metric('latency', ms.min(), 4)}, macs" in message
     assert message.endswith(f"({nearest.arch})")
 
 
@@ -429,9 +430,8 @@ def test_accuracy_without_bounds_is_searched_for_and_what_was_seen_told(
     ends = tiny_space.encode([tiny_space.smallest, tiny_space.largest])
     smallest, largest = accuracy.predict(ends)
     assert least <= smallest - margin + 1e-9 and greatest >= largest - margin - 1e-9
-    assert f"; top1 was seen from {least:.4g} to {greatest:.4g}; nearest: top1 " in str(
-        caught.value
-    )
+    seen = span("top1", (least, greatest))
+    assert f"; top1 was seen from {seen}; nearest: top1 " in str(caught.value)
 
 
 def test_limit_within_the_margin_is_explained(tiny_space: SearchSpace, accuracy: Accuracy) -> None:
@@ -447,7 +447,10 @@ def test_limit_within_the_margin_is_explained(tiny_space: SearchSpace, accuracy:
             population=50,
             generations=5,
         )
-    assert caught.value.reachable["latency"][0] > limit
+    ends = caught.value.reachable["latency"]
+    assert ends[0] > limit
+    told, without = span("latency", ends), span("latency", latency.bounds())
+    assert f"latency reaches from {told} with its error ({without} without)" in str(caught.value)
 
 
 # -- several devices, names -----------------------------------------------------------------

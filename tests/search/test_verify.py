@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ofa_deploy._units import span
 from ofa_deploy.cost import AdditiveModel
 from ofa_deploy.errors import ConstraintError, InfeasibleError, InputError
 from ofa_deploy.pareto import Candidate, ParetoFront
@@ -217,7 +218,7 @@ def assert_nothing_stood(error: InfeasibleError, bench: Bench, asked: str) -> No
     assert error.reachable == {"latency": pytest.approx((min(ms), max(ms)))}
     assert str(error) == (
         f"none of {len(ms)} candidates was measured to meet {asked}; "
-        f"measured: latency from {min(ms):.4g} to {max(ms):.4g}; relax the budget"
+        f"measured: latency from {span('latency', (min(ms), max(ms)))}; relax the budget"
     )
 
 

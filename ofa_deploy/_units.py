@@ -1,20 +1,30 @@
-"""Numbers as people read them, for every table, hover text and axis of a report."""
+"""Numbers as people read them, in every message, table, hover text and axis."""
 
 from math import floor, isfinite, log10
 
-__all__ = ["UNKNOWN", "count", "interval", "metric", "milliseconds", "percent", "short", "size"]
+__all__ = [
+    "UNKNOWN",
+    "count",
+    "interval",
+    "metric",
+    "milliseconds",
+    "percent",
+    "short",
+    "size",
+    "span",
+]
 
 UNKNOWN = "–"
 
 
-def milliseconds(value: float | None) -> str:
-    """Three significant digits, never in exponent form: ``0.0123``, ``4.56``, ``1234``."""
+def milliseconds(value: float | None, digits: int = 3) -> str:
+    """So many significant digits, never in exponent form: ``0.0123``, ``4.56``, ``1234``."""
     if value is None:
         return UNKNOWN
     if value == 0 or not isfinite(value):
         return f"{value:g}"
-    rounded = float(f"{abs(value):.2e}")
-    decimals = max(0, 2 - floor(log10(rounded)))
+    rounded = float(f"{abs(value):.{digits - 1}e}")
+    decimals = max(0, digits - 1 - floor(log10(rounded)))
     return f"{value:.{decimals}f}"
 
 
@@ -30,13 +40,13 @@ def percent(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.2f}"
 
 
-def count(value: float | None) -> str:
+def count(value: float | None, digits: int = 3) -> str:
     """Decimal multiples, as MACs and parameters are told: ``950``, ``412 k``, ``3.21 M``."""
     if value is None:
         return UNKNOWN
     for factor, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= factor * 0.9995:
-            return f"{milliseconds(value / factor)}{suffix}"
+            return f"{milliseconds(value / factor, digits)}{suffix}"
     return f"{value:.0f}"
 
 
@@ -45,25 +55,31 @@ def short(value: float) -> float:
     return float(f"{value:.7g}")
 
 
-def size(value: float) -> str:
+def size(value: float, digits: int = 3) -> str:
     """Binary multiples of a byte: ``512 B``, ``24.0 KiB``, ``1.50 MiB``."""
     for factor, suffix in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if abs(value) >= factor:
-            return f"{milliseconds(value / factor)} {suffix}"
+            return f"{milliseconds(value / factor, digits)} {suffix}"
     return f"{value:.0f} B"
 
 
-def metric(name: str, value: float) -> str:
+def metric(name: str, value: float, digits: int = 3) -> str:
     """A metric's value with its unit, by the metric's name."""
     kind = name.partition("[")[0].partition(".")[0]
     if name.endswith(".spread"):
         return f"{100 * value:.1f} %"
-    if kind == "latency":
-        return f"{milliseconds(value)} ms"
-    if kind == "energy":
-        return f"{milliseconds(value)} mJ"
+    if kind in ("latency", "energy"):
+        return f"{milliseconds(value, digits)} {'ms' if kind == 'latency' else 'mJ'}"
     if kind == "top1":
         return f"{percent(value)} %"
     if kind in ("macs", "params"):
-        return count(value)
-    return size(value) if kind in ("peak_memory", "model_size") else f"{value:g}"
+        return count(value, digits)
+    return size(value, digits) if kind in ("peak_memory", "model_size") else f"{value:g}"
+
+
+def span(name: str, ends: tuple[float, float]) -> str:
+    """Least and greatest value of a metric: ``0.03733 ms to 0.1298 ms``.
+
+    With a digit more than tables have, so that a bound differs from a limit that just misses it.
+    """
+    return " to ".join(metric(name, value, 4) for value in ends)

@@ -19,7 +19,15 @@ LAYERS = {
     for layer, names in enumerate(
         (
             (
-                *("errors", "_blas", "_files", "_folders", "_leftovers", "_processes"),
+                *(
+                    "errors",
+                    "_blas",
+                    "_files",
+                    "_folders",
+                    "_interrupt",
+                    "_leftovers",
+                    "_processes",
+                ),
                 *("_progress", "_quantities", "_units"),
             ),
             ("space", "pareto", "data"),

@@ -5,6 +5,7 @@ import functools
 import io
 import json
 import math
+import os
 import shlex
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import typer
 from rich.console import Console
 
+from ofa_deploy._interrupt import Interrupted
 from ofa_deploy._progress import SILENT, Progress, Task
 from ofa_deploy.errors import OfaDeployError
 
@@ -83,11 +85,21 @@ def _guarded(command: Callable[P, None], interrupted: str) -> Callable[P, None]:
                 raise
             _say_error("the GPU has too little memory; lower --batch, or free what others hold")
             raise typer.Exit(1) from None
+        except Interrupted as error:
+            say(f"interrupted; {error}; {_again()}")
+            raise typer.Exit(INTERRUPTED) from None
         except KeyboardInterrupt:
             _stderr.print(interrupted)
             raise typer.Exit(INTERRUPTED) from None
 
     return run
+
+
+def _again() -> str:
+    """How the command at work is given once more."""
+    if "RANK" in os.environ:
+        return "go on with the same torchrun command"
+    return f"go on with: {shlex.join(['ofa-deploy', *sys.argv[1:]])}"
 
 
 def _check_finite(options: Mapping[str, object]) -> None:

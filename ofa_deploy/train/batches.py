@@ -1,6 +1,7 @@
 """Batches of training images: which, how varied, in this process or in workers beside it."""
 
 import multiprocessing
+import signal
 from collections.abc import Generator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -93,8 +94,14 @@ class Batches(Dataset[Batch | OfaDeployError]):
             num_workers=workers,
             # A fork would inherit the locks of whatever threads other libraries have started here.
             multiprocessing_context=_START if workers else None,
+            worker_init_fn=_leave_it_to_the_parent if workers else None,
         )
         for batch in loader:
             if isinstance(batch, OfaDeployError):
                 raise batch
             yield batch
+
+
+def _leave_it_to_the_parent(_worker: int) -> None:
+    """Ctrl-C in a terminal reaches all processes; this one ends when nobody wants its batches."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

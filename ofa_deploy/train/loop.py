@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ofa_deploy._files import exclusive, sha256_file, write_model
+from ofa_deploy._interrupt import Interrupted, Stop, heeding
 from ofa_deploy._progress import SILENT, Progress, Task
 from ofa_deploy.data import DataSplits
 from ofa_deploy.errors import InputError, TrainingDivergedError
@@ -57,7 +58,9 @@ def train(
     """Train a supernet into ``run``, or go on where an interrupted run stopped.
 
     A resumed run ends bit-identical to an undisturbed one on the same CPU; on a GPU as far as its
-    kernels repeat themselves. At most the last minute is trained again.
+    kernels repeat themselves. At most the last minute is trained again. SIGINT and SIGTERM let the
+    step at work be finished and kept, the second time they do not; with several ranks, which do not
+    hear them at the same step, they end it at once.
 
     Args:
         data_options: what ``load_data`` was given, kept so that later commands load the same.
@@ -74,6 +77,7 @@ def train(
             another run.
         InputError: if a run that began with ``init`` has no checkpoint yet, and comes without it.
         TrainingDivergedError: if the loss is not finite; the last good checkpoint stays.
+        KeyboardInterrupt: when it was stopped; its text says what is kept.
     """
     if init is not None:
         config = config.model_copy(update={"init_sha256": sha256_file(init)})
@@ -169,20 +173,70 @@ def _workers(asked: int | None, ranks: Ranks) -> int:
 def _run_to_end(
     trainer: Runner, run: Path, identity: str, progress: Progress, events: EventLog
 ) -> None:
-    steps = trainer.plan.steps
-    with progress.task("train", steps, done=trainer.step) as task:
+    steps, kept = trainer.plan.steps, _Kept(trainer, run, identity)
+
+    def stopping() -> None:
+        progress.say(f"stops after this step; Ctrl-C again: at once, back to step {kept.step}")
+
+    alone = trainer.ranks.count == 1  # others would wait for the one that stopped
+    with (
+        progress.task("train", steps, done=trainer.step) as task,
+        heeding(stopping) if alone else nullcontext(Stop()) as stop,
+    ):
         try:
-            _steps(trainer, run, identity, task, events)
+            _steps(trainer, kept, task, events, stop)
         except TrainingDivergedError as error:
             raise TrainingDivergedError(
                 f"step {trainer.step} of {steps}: {error}; the last good checkpoint stays in "
                 f"{run}; train again in another folder, with a lower learning rate than "
                 f"{trainer.config.lr:g}"
             ) from None
+        except KeyboardInterrupt:
+            if not trainer.ranks.first:
+                raise
+            raise Interrupted(kept.told()) from None
+        except RuntimeError:  # processes that prepare batches may have heard the signal too
+            if not stop.asked:
+                raise
+            raise Interrupted(kept.told()) from None
 
 
-def _steps(trainer: Runner, run: Path, identity: str, task: Task, events: EventLog) -> None:
-    last_saved = time.monotonic()
+class _Kept:
+    """What the last checkpoint holds.
+
+    Attributes:
+        run: the folder.
+        step: where a run goes on from it.
+    """
+
+    def __init__(self, trainer: Runner, run: Path, identity: str) -> None:
+        self.run = run
+        self._trainer, self._identity = trainer, identity
+        self.step = trainer.step
+        self._last = time.monotonic()
+
+    @property
+    def late(self) -> bool:
+        """Whether it is old."""
+        return time.monotonic() - self._last > _CHECKPOINT_SECONDS
+
+    def save(self) -> None:
+        """Write another one, by the first rank, unless there are weights that nobody wants."""
+        if self._trainer.ranks.first and _finite(self._trainer.net):
+            save_state(self.run / "state.pt", self._identity, self._trainer.state_dict())
+            self.step, self._last = self._trainer.step, time.monotonic()
+
+    def told(self) -> str:
+        """Where training stands for whoever goes on with it."""
+        steps, lost = self._trainer.plan.steps, self._trainer.step - self.step
+        if not lost:
+            return f"training stands at step {self.step} of {steps}, kept in {self.run}"
+        why = "" if self._trainer.ranks.count == 1 else " (several processes stop at once)"
+        kept = f"step {self.step} of {steps} is kept in {self.run}" if self.step else "none is kept"
+        return f"{kept}; {lost} steps taken since will be taken again{why}"
+
+
+def _steps(trainer: Runner, kept: _Kept, task: Task, events: EventLog, stop: Stop) -> None:
     note = ""
     while not trainer.finished:
         losses = trainer.advance()
@@ -194,17 +248,18 @@ def _steps(trainer: Runner, run: Path, identity: str, task: Task, events: EventL
             top1s = _top1s(row)
             events.write(trainer.step, top1s)
             if trainer.ranks.first:
-                trainer.write_metrics(run / "metrics.csv")
+                trainer.write_metrics(kept.run / "metrics.csv")
             shown = " to ".join(f"{value:.1f}" for value in sorted(top1s.values()))
             note = f"{row['phase']}, top1 {shown} %" if shown else str(row["phase"])
         if whole_epoch and not _finite(trainer.net):  # where every rank looks
             raise TrainingDivergedError("a weight is NaN or infinite")
-        late = time.monotonic() - last_saved > _CHECKPOINT_SECONDS
-        if (whole_epoch or late) and trainer.ranks.first and _finite(trainer.net):
-            save_state(run / "state.pt", identity, trainer.state_dict())
-            last_saved = time.monotonic()
+        last = stop.asked
+        if last or whole_epoch or kept.late:
+            kept.save()
         epoch = trainer.step / trainer.steps_per_epoch
         task.advance(note=f"epoch {epoch:.1f}, loss {losses[0]:.2f} {note}")
+        if last:
+            raise KeyboardInterrupt
 
 
 def _top1s(row: Row) -> dict[str, float]:

@@ -1,5 +1,8 @@
 """Batches: the same with and without workers, and what a worker meets comes back as it is."""
 
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +91,16 @@ def test_what_a_worker_meets_comes_back_in_one_line(batches: Batches, workers: i
 def test_a_run_with_workers_is_the_same_run(go: Any, run: Path, finished: Path) -> None:
     record = go(workers=1)
     assert record.weights_sha256 == RunFile.load(finished).weights_sha256
+
+
+def test_workers_leave_ctrl_c_to_their_parent(batches: Batches) -> None:
+    stream = batches.stream(0, 6, 1)
+    first = next(stream)
+    (worker,) = multiprocessing.active_children()
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGINT)
+    there = [first, *stream]
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(batches.stream(0, 6), there, strict=True))
 
 
 def test_an_epoch_is_permuted_once(batches: Batches) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 
 from ofa_deploy import __version__
 from ofa_deploy._files import digest, write_model
+from ofa_deploy._interrupt import Interrupted
 from ofa_deploy.data import DataSplits, ImageSet
 from ofa_deploy.errors import (
     InputError,
@@ -26,7 +28,7 @@ from ofa_deploy.errors import (
 )
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet, save_tensors
-from ofa_deploy.train import DepsConfig, RunFile, Trainer, load_supernet, loop, train_step
+from ofa_deploy.train import DepsConfig, Ranks, RunFile, Trainer, load_supernet, loop, train_step
 from ofa_deploy.train import trainer as trainer_module
 from tests.train.runs import OUTPUTS, Train, Watch, assert_same_outcome, stop_at
 
@@ -203,6 +205,93 @@ def test_interrupt_while_finishing(
         load_supernet(run)
     go()
     assert_same_outcome(run, finished)
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name)
+@pytest.mark.parametrize("stop", [2, 6, 8, 12])
+def test_the_step_at_work_is_finished_and_kept(
+    go: Train,
+    run: Path,
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: signal.Signals,
+    stop: int,
+) -> None:
+    steps: list[object] = []
+
+    def signalled(*args: Any, **kwargs: Any) -> list[float]:
+        steps.append(args)
+        if len(steps) == stop:
+            signal.raise_signal(asked)
+        return train_step(*args, **kwargs)
+
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    watch = Watch(lambda steps: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "train_step", signalled)
+        with pytest.raises(Interrupted) as told:
+            go(progress=watch)
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+    assert str(told.value) == f"training stands at step {stop} of 12, kept in {run}"
+    assert watch.said[0].startswith("stops after this step; Ctrl-C again: at once, back to step ")
+    again = Watch(lambda steps: None)
+    go(progress=again)
+    assert again.said == [f"resuming training at step {stop} of 12"]
+    assert_same_outcome(run, finished)
+
+
+@pytest.mark.parametrize(
+    ("stop", "said"),
+    [
+        (3, "none is kept; 2 steps taken since will be taken again"),
+        (7, "step 4 of 12 is kept in {run}; 2 steps taken since will be taken again"),
+    ],
+)
+def test_a_second_signal_ends_at_once_and_says_what_is_lost(
+    go: Train,
+    run: Path,
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: int,
+    said: str,
+) -> None:
+    steps: list[object] = []
+
+    def signalled(*args: Any, **kwargs: Any) -> list[float]:
+        steps.append(args)
+        if len(steps) == stop:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return train_step(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "train_step", signalled)
+        with pytest.raises(Interrupted) as told:
+            go()
+    assert str(told.value) == said.format(run=run)
+    go()
+    assert_same_outcome(run, finished)
+
+
+def test_several_processes_say_why_steps_are_lost(run: Path) -> None:
+    trainer = SimpleNamespace(step=4, plan=SimpleNamespace(steps=12), ranks=Ranks(0, 2))
+    kept = loop._Kept(cast(Trainer, trainer), run, "identity")
+    trainer.step = 7
+    assert kept.told() == (
+        f"step 4 of 12 is kept in {run}; 3 steps taken since will be taken again "
+        "(several processes stop at once)"
+    )
+
+
+def test_a_signal_that_is_handled_elsewhere_stays_there(go: Train, run: Path) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        go(progress=Watch(lambda steps: steps == 5 and signal.raise_signal(signal.SIGTERM)))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+    assert RunFile.load(run).finished
 
 
 KILLED = """

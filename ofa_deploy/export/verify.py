@@ -31,6 +31,7 @@ from ofa_deploy.export.manifest import (
     TargetRecord,
     load_manifest,
 )
+from ofa_deploy.export.not_a_bundle import not_a_bundle
 from ofa_deploy.export.options import MAX_BATCH
 from ofa_deploy.export.probe import PROBE, Probe
 from ofa_deploy.export.sensitivity import sqnr_db
@@ -123,19 +124,20 @@ class Bundle:
         """Read a bundle and check all its files.
 
         Raises:
-            InputError: if it is no folder, or a file is missing.
+            InputError: if it is something else, saying what, or a file is missing.
             FileFormatError: if the manifest is damaged, or a file is a link or was changed.
         """
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such bundle; expected a folder with {MANIFEST}")
-        _check_plain(folder / MANIFEST)
-        manifest = load_manifest(folder / MANIFEST)
+        manifest_file = folder / MANIFEST
+        if not (manifest_file.exists() or manifest_file.is_symlink()):
+            raise not_a_bundle(folder)
+        _check_plain(manifest_file)
+        manifest = load_manifest(manifest_file)
         known = {MANIFEST, *manifest.files}
         unnamed = sorted(path.name for path in folder.iterdir() if path.name not in known)
         bundle = cls(folder, manifest, tuple(unnamed))
         for name in manifest.files:
             bundle.file(name)
-        _check_targets(folder / MANIFEST, manifest)
+        _check_targets(manifest_file, manifest)
         return bundle
 
     def file(self, name: str) -> bytes:
@@ -183,10 +185,14 @@ class Bundle:
             UnknownNameError: if the bundle has no such target.
             MissingDependencyError: if its engine is not installed.
             InputError, DeviceError: if it cannot be loaded on this machine.
+            FileFormatError: if it is not what its target loads.
         """
         name = name or self.default
         artefact = self.artefact(name)
-        session = get_target(name).load(artefact, threads=threads)
+        try:
+            session = get_target(name).load(artefact, threads=threads)
+        except FileFormatError as error:
+            raise FileFormatError(f"{self.folder / self.record(name).files[0]}: {error}") from None
         return OpenFile(session, self.record(name), self.manifest.preprocessing)
 
     def artefact(self, name: str) -> bytes:

@@ -203,7 +203,7 @@ def test_wrong_options(cli: Cli, bundle: Path, image: Path) -> None:
     message = cli("run", bundle, image, "--target", "onnx-fp61").error(1)
     assert "unknown target 'onnx-fp61'; did you mean onnx-fp16" in message
     assert "no such bundle" in cli("run", "nowhere", image).error(1)
-    assert "no such bundle" in cli("run", image, image).error(1)
+    assert "a file, not a bundle" in cli("run", image, image).error(1)
     for args in (["run", bundle], ["run"], ["run", bundle, image, "--top", 0]):
         assert cli(*args).code == 2
 

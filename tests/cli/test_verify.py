@@ -188,8 +188,9 @@ def test_model_of_another_kind_with_the_right_hash(cli: Cli, bundle: Path) -> No
     assert "onnx: fails: onnxruntime" in done.stderr
 
 
-def test_no_bundle(cli: Cli, here: Path) -> None:
+def test_no_bundle(cli: Cli, here: Path, job: Any) -> None:
     (here / "empty").mkdir()
-    assert "manifest.json: no such file" in cli("verify", "empty").error(1)
+    assert "not a bundle: no manifest.json in it; make" in cli("verify", "empty").error(1)
+    assert "a run, not a bundle; " in cli("verify", job.run).error(1)
     assert "no such bundle" in cli("verify", "nowhere").error(1)
     assert cli("verify").code == 2

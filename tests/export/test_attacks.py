@@ -141,7 +141,7 @@ def test_folder_replaced_by_a_file_while_it_is_read(copy: Path) -> None:
     with pytest.raises(OfaDeployError) as error:
         bundle.open("onnx")
     one_line(error)
-    with pytest.raises(InputError, match="no such bundle"):
+    with pytest.raises(InputError, match="a file, not a bundle"):
         Bundle.read(copy)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -67,9 +68,36 @@ def test_truncated_manifest_is_refused(copy: Path, cut: int) -> None:
 
 def test_bundle_without_a_manifest(copy: Path, tmp_path: Path) -> None:
     (copy / "manifest.json").unlink()
-    refused(copy, "manifest.json: no such file")
+    refused(copy, "manifest.json is missing; the bundle is incomplete")
     refused(tmp_path / "nowhere", "no such bundle")
-    refused(copy / "model.onnx", "no such bundle")
+
+
+def test_what_is_no_bundle_is_told(copy: Path, tmp_path: Path) -> None:
+    def refuse(name: str, message: str) -> None:
+        refused(tmp_path / name, message)
+
+    refused(copy / "model.onnx", f"a file of a bundle, not its folder; give that: {copy}")
+    run = tmp_path / "a run"
+    (run / "subnets").mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    refuse("a run", f"a run, not a bundle; find a subnet first: ofa-deploy search --run '{run}'")
+    subnet = run / "subnets" / "s.subnet.json"
+    subnet.write_text("{}")
+    export = f"ofa-deploy export '{subnet}' --out bundles/s"
+    refuse("a run/subnets/s.subnet.json", f"a subnet, not a bundle; make one of it: {export}")
+    refuse("a run", f"a run, not a bundle; make one of a subnet in it: {export}")
+    refuse("a run/subnets", f"no manifest.json in it; make one of a subnet in it: {export}")
+    for i in range(6):
+        shutil.copytree(copy, run / "bundles" / f"{i}")
+    told = ", ".join(f"'{run}/bundles/{i}'" for i in range(5))
+    refuse("a run", f"a run, not a bundle; give one of its bundles: {told}, …")
+    refuse("a run/bundles", f"no manifest.json in it; give one of its bundles: {told}, …")
+    (tmp_path / "f.front.json").write_text("{}")
+    refuse("f.front.json", "a Pareto front, not a bundle; look at it: ofa-deploy compare ")
+    (tmp_path / "photo.png").write_bytes(b"")
+    refuse("photo.png", "a file, not a bundle; expected a folder with manifest.json")
+    (tmp_path / "empty").mkdir()
+    refuse("empty", "not a bundle: no manifest.json in it; make one with: ofa-deploy export ")
 
 
 # -- paths ----------------------------------------------------------------------------------

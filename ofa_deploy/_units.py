@@ -5,6 +5,7 @@ from math import floor, isfinite, log10
 __all__ = [
     "UNKNOWN",
     "count",
+    "duration",
     "interval",
     "metric",
     "milliseconds",
@@ -61,6 +62,13 @@ def size(value: float, digits: int = 3) -> str:
         if abs(value) >= factor:
             return f"{milliseconds(value / factor, digits)} {suffix}"
     return f"{value:.0f} B"
+
+
+def duration(seconds: float) -> str:
+    """About how long: ``137 s``, ``85 min``, ``4.2 h``."""
+    if seconds < 300:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3 * 3600 else f"{seconds / 3600:.1f} h"
 
 
 def metric(name: str, value: float, digits: int = 3) -> str:

@@ -18,7 +18,8 @@ import typer
 from rich.console import Console
 
 from ofa_deploy._interrupt import Interrupted
-from ofa_deploy._progress import SILENT, Progress, Task
+from ofa_deploy._progress import SILENT, Progress, Task, TimeLeft, Work
+from ofa_deploy._units import duration
 from ofa_deploy.errors import OfaDeployError
 
 __all__ = [
@@ -236,17 +237,26 @@ def _on_terminal() -> bool:
 
 def _rich_bars() -> "RichBars":
     from rich import progress as rich_progress
+    from rich.text import Text
+
+    class Left(rich_progress.ProgressColumn):
+        def render(self, task: rich_progress.Task) -> Text:
+            return Text(_left(task.fields["left"]), style="progress.remaining")
 
     return rich_progress.Progress(
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(bar_width=24),
         rich_progress.MofNCompleteColumn(),
         rich_progress.TimeElapsedColumn(),
-        rich_progress.TextColumn("left"),
-        rich_progress.TimeRemainingColumn(),
+        Left(),
         rich_progress.TextColumn("{task.fields[note]}", style="dim"),
         console=_stderr,
     )
+
+
+def _left(left: TimeLeft) -> str:
+    seconds = left.seconds()
+    return "" if seconds is None else f"{duration(seconds)} left"
 
 
 class _Named:
@@ -271,19 +281,24 @@ class _Bars(_Named):
         self._shared = shared
         self._last: TaskID | None = None
 
-    def task(self, description: str, total: int, *, done: int = 0) -> AbstractContextManager[Task]:
-        return self._task(self._prefix + description, total, done)
+    def task(
+        self, description: str, total: int, *, done: int = 0, work: Work = float
+    ) -> AbstractContextManager[Task]:
+        return self._task(self._prefix + description, total, done, TimeLeft(total, done, work))
 
     @contextmanager
-    def _task(self, description: str, total: int, done: int) -> Iterator[Task]:
+    def _task(self, description: str, total: int, done: int, left: TimeLeft) -> Iterator[Task]:
         with nullcontext(self._shared) if self._shared else _rich_bars() as bars:
             if self._last is not None:
                 bars.remove_task(self._last)
-            handle = bars.add_task(_escaped(description), total=total, completed=done, note="")
+            handle = bars.add_task(
+                _escaped(description), total=total, completed=done, note="", left=left
+            )
             self._last = handle if self._shared else None
 
             class Bar:
                 def advance(self, steps: int = 1, note: str = "") -> None:
+                    left.moved(steps)
                     bars.advance(handle, steps)
                     if note:
                         bars.update(handle, note=note)
@@ -296,11 +311,13 @@ class _Lines(_Named):
 
     _SECONDS = 10.0
 
-    def task(self, description: str, total: int, *, done: int = 0) -> AbstractContextManager[Task]:
-        return self._task(self._prefix + description, total, done)
+    def task(
+        self, description: str, total: int, *, done: int = 0, work: Work = float
+    ) -> AbstractContextManager[Task]:
+        return self._task(self._prefix + description, total, done, TimeLeft(total, done, work))
 
     @contextmanager
-    def _task(self, description: str, total: int, done: int) -> Iterator[Task]:
+    def _task(self, description: str, total: int, done: int, left: TimeLeft) -> Iterator[Task]:
         started = last = time.monotonic()
         at, said, period = done, "", self._SECONDS
 
@@ -308,12 +325,13 @@ class _Lines(_Named):
             def advance(self, steps: int = 1, note: str = "") -> None:
                 nonlocal at, last, said
                 at, said = at + steps, note or said
+                left.moved(steps)
                 now = time.monotonic()
                 if now - last >= period and at > done:
-                    left = (now - started) / (at - done) * (total - at)
-                    say(f"{description}: {at}/{total}, {left:.0f} s left  {said}")
+                    ahead = _left(left)
+                    say(f"{description}: {at}/{total}{ahead and ', '}{ahead}  {said}")
                     last = now
 
         yield Line()
         if at > done:
-            say(f"{description}: {at}/{total} in {time.monotonic() - started:.0f} s  {said}")
+            say(f"{description}: {at}/{total} in {duration(time.monotonic() - started)}  {said}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import typer
 
-from ofa_deploy._progress import Progress, Task
+from ofa_deploy._progress import Progress, Task, Work
 from ofa_deploy.cli._output import (
     INTERRUPTED,
     next_steps,
@@ -179,8 +179,10 @@ class _Turns:
         self._shown.say(message)
 
     @contextmanager
-    def task(self, description: str, total: int, *, done: int = 0) -> Iterator[Task]:
-        with self._shown.task(description, total, done=done) as task:
+    def task(
+        self, description: str, total: int, *, done: int = 0, work: Work = float
+    ) -> Iterator[Task]:
+        with self._shown.task(description, total, done=done, work=work) as task:
             yield _Watched(task, self._together)
 
     @contextmanager

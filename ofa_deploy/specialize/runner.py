@@ -120,6 +120,10 @@ class Specialist(Runner):
         self.losses += losses
         return losses
 
+    @property
+    def phase_costs(self) -> tuple[float, ...]:
+        return tuple(self.step_cost.of_step(phase, 0).dense for phase in self.plan.phases)
+
     def _begin(self, phase: SpecialPhase) -> None:
         for action in phase.start:
             match action:

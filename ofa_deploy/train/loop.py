@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -178,9 +179,10 @@ def _run_to_end(
     def stopping() -> None:
         progress.say(f"stops after this step; Ctrl-C again: at once, back to step {kept.step}")
 
+    work = partial(trainer.plan.work, trainer.phase_costs)
     alone = trainer.ranks.count == 1  # others would wait for the one that stopped
     with (
-        progress.task("train", steps, done=trainer.step) as task,
+        progress.task("train", steps, done=trainer.step, work=work) as task,
         heeding(stopping) if alone else nullcontext(Stop()) as stop,
     ):
         try:

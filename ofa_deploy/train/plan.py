@@ -117,6 +117,14 @@ class Phases(Generic[P]):
             step -= phase.steps
         raise IndexError("the run has no such step")
 
+    def work(self, costs: Sequence[float], steps: int) -> float:
+        """What the first ``steps`` of the run cost, from what one costs in each phase."""
+        done = 0.0
+        for phase, cost in zip(self.phases, costs, strict=True):
+            done += cost * min(steps, phase.steps)
+            steps = max(0, steps - phase.steps)
+        return done
+
     def first_step(self, phase: str) -> int:
         """The step with which a phase begins; KeyError if the run has no such phase."""
         first = 0

@@ -51,6 +51,11 @@ class Runner(ABC):
         return self.batches.steps_per_epoch
 
     @property
+    def phase_costs(self) -> tuple[float, ...]:
+        """What a step of each phase costs beside those of others; only for telling time."""
+        return (1.0,) * len(self.plan.phases)
+
+    @property
     def finished(self) -> bool:
         """Whether all steps have been taken."""
         return self.step >= self.plan.steps

@@ -17,6 +17,7 @@ from ofa_deploy.supernet import Supernet, channels_last, check_size, cut, top1
 from ofa_deploy.supernet.modules import Bottleneck, MBConv
 from ofa_deploy.train.batches import Batches, draw_seed
 from ofa_deploy.train.config import Common, TrainConfig
+from ofa_deploy.train.forecast import forecast
 from ofa_deploy.train.methods import plan_for
 from ofa_deploy.train.plan import Phase, Plan, Rule, step_macs
 from ofa_deploy.train.ranks import ALONE, Ranks
@@ -85,6 +86,11 @@ class Trainer(Runner):
             weight_decay=self.config.weight_decay,
             kind=self.config.optimizer,
         )
+
+    @property
+    def phase_costs(self) -> tuple[float, ...]:
+        phases = forecast(self.config, self.space, self.plan).phases
+        return tuple(phase.macs / phase.steps for phase in phases)
 
     def _take(self, images: Tensor, labels: Tensor) -> list[float]:
         passes = self.plan.passes(self.space, self.step, self.config.seed)

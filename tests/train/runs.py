@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ofa_deploy._progress import Work
 from ofa_deploy.data import ImageSet
 from ofa_deploy.train import Plan, Rule, RunFile
 
@@ -32,7 +33,9 @@ class Watch:
         self.said: list[str] = []
 
     @contextmanager
-    def task(self, description: str, total: int, *, done: int = 0) -> Iterator["Watch"]:
+    def task(
+        self, description: str, total: int, *, done: int = 0, work: Work = float
+    ) -> Iterator["Watch"]:
         self.steps = done
         yield self
 

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
-from ofa_deploy.errors import InputError, MismatchError, UnknownNameError
+from ofa_deploy.errors import FileFormatError, InputError, MismatchError, UnknownNameError
 from ofa_deploy.hardware.figures import Figure, Form, Readings
 from ofa_deploy.hardware.measurement import Conditions
 from ofa_deploy.hardware.ofa_yaml import OFA_YAML
@@ -173,16 +174,21 @@ class _Match:
                 continue
             self.used.update(names)
             figure = _sum([self.readings.figures[name] for name in names])
-            found[block.key] = BlockEntry.of(
-                block,
-                ms=figure.mean * unit_ms,
-                spread=figure.spread,
-                count=figure.count,
-                batch=batch,
-            )
+            found[block.key] = self._entry(block, figure, unit_ms, batch)
         if missing:
             self._refuse(space, missing)
         return found
+
+    def _entry(self, block: Block, figure: Figure, unit_ms: float, batch: int) -> BlockEntry:
+        ms, spread, count = figure.mean * unit_ms, figure.spread, figure.count
+        try:
+            return BlockEntry.of(block, ms=ms, spread=spread, count=count, batch=batch)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise FileFormatError(
+                f"{self.path}: block {block.key}: {first['loc'][0]}: {first['msg']}, found "
+                f"{first['input']:g}"
+            ) from None
 
     def _refuse(self, space: SearchSpace, missing: list[Block]) -> None:
         import difflib

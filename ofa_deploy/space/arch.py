@@ -85,16 +85,26 @@ def _listed(value: object) -> list[Any] | tuple[Any, ...]:
     return value
 
 
+_MOST = 2**31  # far beyond any choice of a space, and well within what messages can show
+
+
 def _number(value: object) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        raise TypeError(f"{value!r} is not a finite number")
+        raise TypeError(f"{value!r:.60} is not a finite number")
+    _check_size(value)
     return value
 
 
 def _whole(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{value!r} is not a whole number")
+        raise TypeError(f"{value!r:.60} is not a whole number")
+    _check_size(value)
     return value
+
+
+def _check_size(value: int | float) -> None:
+    if not -_MOST <= value <= _MOST:
+        raise TypeError(f"{value!r:.60} is beyond {_MOST:,}")
 
 
 @dataclass(frozen=True)

@@ -88,11 +88,15 @@ class Common(BaseModel):
     def build(cls, **settings: object) -> Self:
         """Validate settings from a person, strictly: text is no number, nor is ``true``.
 
+        Args:
+            settings: None is one that was not given.
+
         Raises:
             InputError: one line that names the setting.
         """
+        given = {name: value for name, value in settings.items() if value is not None}
         try:
-            return cls.model_validate_json(json.dumps(settings, default=str), strict=True)
+            return cls.model_validate_json(json.dumps(given, default=str), strict=True)
         except ValidationError as error:
             raise InputError(_one_line(error, cls)) from None
 
@@ -140,10 +144,7 @@ class DepsConfig(Settings):
         if not isinstance(epochs, int):
             return given
         shares = {"ramp_end": 0.6, "ramp_epochs": 0.1}
-        derived = {name: max(1, round(share * epochs)) for name, share in shares.items()}
-        return derived | {
-            name: value for name, value in given.items() if value is not None or name not in shares
-        }
+        return {name: max(1, round(share * epochs)) for name, share in shares.items()} | given
 
     @model_validator(mode="after")
     def _phases(self) -> Self:

@@ -76,6 +76,10 @@ def kill(times: int) -> Iterator[Tally]:
                     lambda n=name, f=fault: Outcome(False, world.killed(n, f)) for fault in each
                 ]
                 yield _tally(f"{name} killed {when}", cases, done.peak_mib)
+        draw = random.Random("measuring")  # really: times differ, entries do not
+        timed = [Fault(kill_after=draw.uniform(1, 6), exact=False) for _ in range(-(-times // 10))]
+        cases = [lambda f=fault: Outcome(False, world.killed("profile", f)) for fault in timed]
+        yield _tally("profile killed while it measures", cases)
 
 
 def disk(times: int) -> Iterator[Tally]:

@@ -170,6 +170,19 @@ def test_value_that_makes_no_sense_names_its_line(
 
 
 @pytest.mark.parametrize(
+    ("column", "value"), [("ms", "1e-320"), ("ms", "1e300"), ("spread", "1e300")]
+)
+def test_value_beyond_all_devices_names_its_block(
+    file: Path, tiny_space: SearchSpace, column: str, value: str
+) -> None:
+    header, *rows = [line.split(",") for line in file.read_text().splitlines()]
+    rows[4][header.index(column)] = value
+    file.write_text("\n".join(",".join(row) for row in [header, *rows]))
+    with pytest.raises(FileFormatError, match=rf"{re.escape(str(file))}: block .*: {column}: "):
+        read(file, tiny_space)
+
+
+@pytest.mark.parametrize(
     ("column", "value"),
     [
         ("kind", "conv2d"),

@@ -75,6 +75,9 @@ def test_hostile_dict_is_refused(value: dict[str, Any]) -> None:
         pytest.param(changed(depths=[1.5, 2]), id="depth broken"),
         pytest.param(changed(kernels=[3, 5, 7.5]), id="kernel broken"),
         pytest.param(changed(expands=[2, 3, float("inf")]), id="expand infinite"),
+        pytest.param(changed(expands=[2, 3, 10**308]), id="expand beyond all"),
+        pytest.param(changed(expands=[2, 3, 1e300]), id="expand beyond all, broken"),
+        pytest.param(changed(resolution=10**400), id="resolution beyond all"),
     ],
 )
 def test_more_hostile_dicts_are_refused(value: Any) -> None:

@@ -80,6 +80,14 @@ def test_ramp_keeps_its_share_of_the_epochs(epochs: int, ramp_end: int, ramp_epo
     assert (config.ramp_end, config.ramp_epochs) == (ramp_end, ramp_epochs)
     given = DepsConfig.build(epochs=30, ramp_end=20)
     assert (given.ramp_end, given.ramp_epochs) == (20, 3)
+    assert DepsConfig.build(epochs=30, ramp_end=None) == DepsConfig.build(epochs=30)
+
+
+def test_what_was_written_down_is_not_derived_again() -> None:
+    config: dict[str, object] = DepsConfig(epochs=30, ramp_end=20).model_dump()
+    assert DepsConfig.model_validate(config).ramp_end == 20
+    with pytest.raises(ValidationError, match="ramp_end"):
+        DepsConfig.model_validate(config | {"ramp_end": None})
 
 
 @pytest.mark.parametrize("method", METHODS)

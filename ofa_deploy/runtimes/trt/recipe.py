@@ -121,7 +121,10 @@ def read_recipe(path: Path) -> tuple[Recipe, bytes]:
     """
     recipe = read_model(path, Recipe, schema=_SCHEMA)
     source = path.parent / recipe.onnx
-    data = read_bytes(source, limit=_MAX_BYTES)
+    try:
+        data = read_bytes(source, limit=_MAX_BYTES)
+    except InputError as error:
+        raise InputError(f"{path} names a file that cannot be read: {error}") from None
     _check_onnx(source, data, recipe)
     return recipe, data
 

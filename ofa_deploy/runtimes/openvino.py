@@ -1,7 +1,6 @@
 """OpenVINO on the CPU."""
 
 import io
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import Any
@@ -22,11 +21,11 @@ from ofa_deploy.runtimes.base import (
     one_line,
 )
 from ofa_deploy.runtimes.openvino_library import core, nncf, openvino, signal_stack_kept
+from ofa_deploy.runtimes.parts import pack_parts, unpack_parts
 
 __all__ = ["OpenVino", "pack", "unpack"]
 
 _PARTS = ("model.xml", "model.bin")
-_MAX_BYTES = 2**31
 _SHAPES = 4  # that a session keeps compiled
 
 
@@ -225,23 +224,14 @@ def _saved(model: Any, source: onnx.ModelProto, *, half: bool) -> bytes:
 
 def pack(xml: bytes, weights: bytes) -> bytes:
     """The two files of OpenVINO's own form as an artefact."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for name, data in zip(_PARTS, (xml, weights), strict=True):
-            archive.writestr(zipfile.ZipInfo(name), data)
-    return packed.getvalue()
+    return pack_parts(dict(zip(_PARTS, (xml, weights), strict=True)))
 
 
 def unpack(artefact: bytes) -> tuple[bytes, bytes]:
     """The two files of an artefact: XML and weights.
 
     Raises:
-        ValueError, zipfile.BadZipFile: if it is none.
+        ValueError: if it is none.
     """
-    with zipfile.ZipFile(io.BytesIO(artefact)) as archive:
-        if sorted(archive.namelist()) != sorted(_PARTS):
-            raise ValueError(f"expected {' and '.join(_PARTS)}, found {archive.namelist()[:4]}")
-        if sum(part.file_size for part in archive.infolist()) > _MAX_BYTES:
-            raise ValueError("the model is larger than 2 GiB")
-        xml, weights = (archive.read(name) for name in _PARTS)
+    xml, weights = unpack_parts(artefact, _PARTS)
     return xml, weights

@@ -6,10 +6,8 @@ travels with a record (``engine.json``): its hash and size, what built it, and f
 """
 
 import hashlib
-import io
 import json
 import platform
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -18,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ofa_deploy._files import digest, read_bytes, read_model, write_bytes, write_model
 from ofa_deploy.errors import DeviceError, FileFormatError
+from ofa_deploy.runtimes.parts import pack_parts, unpack_parts
 from ofa_deploy.runtimes.trt.settings import EngineSettings
 
 __all__ = [
@@ -80,12 +79,8 @@ class EngineRecord(BaseModel):
 
 def pack(record: EngineRecord, plan: bytes) -> bytes:
     """A record and its plan as one artefact: a zip with both."""
-    packed = io.BytesIO()
     text = json.dumps(record.model_dump(mode="json", by_alias=True))
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr(zipfile.ZipInfo(_RECORD), text)
-        archive.writestr(zipfile.ZipInfo(_PLAN), plan)
-    return packed.getvalue()
+    return pack_parts({_RECORD: text.encode(), _PLAN: plan})
 
 
 def unpack(artefact: bytes) -> tuple[EngineRecord, bytes]:
@@ -95,20 +90,13 @@ def unpack(artefact: bytes) -> tuple[EngineRecord, bytes]:
         FileFormatError: if it is no artefact, or a damaged one.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(artefact)) as archive:
-            parts = archive.infolist()
-            names = [part.filename for part in parts]
-            if sorted(names) != sorted((_RECORD, _PLAN)):
-                raise ValueError(f"expected {_RECORD} and {_PLAN}, found {names[:4]}")
-            if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
-                raise ValueError("expected parts as they are, found compressed ones")
-            text, plan = archive.read(_RECORD), archive.read(_PLAN)
+        text, plan = unpack_parts(artefact, (_RECORD, _PLAN))
         record = EngineRecord.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or _RECORD
         raise FileFormatError(f"not an engine of ofa-deploy: {where}: {first['msg']}") from None
-    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+    except ValueError as error:
         raise FileFormatError(f"not an engine of ofa-deploy: {error}") from None
     _check_plan(record, plan, "the engine")
     return record, plan

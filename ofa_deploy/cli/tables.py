@@ -17,6 +17,7 @@ from ofa_deploy.cli._output import (
 )
 from ofa_deploy.cli.tables_check import check
 from ofa_deploy.cli.tables_import import import_
+from ofa_deploy.cli.tables_list import list_, list_tables
 
 if TYPE_CHECKING:
     from ofa_deploy.hardware import LatencyTable
@@ -45,46 +46,10 @@ app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": 
 def tables(context: typer.Context, output: FormatOption = OutputFormat.table) -> None:
     """List the latency tables at hand; show, check, compare, import and export them.
 
-    Try: ofa-deploy tables, then ofa-deploy tables show FILE.
+    Try: ofa-deploy tables list, then ofa-deploy tables show FILE.
     """
-    from ofa_deploy.errors import FileFormatError
-    from ofa_deploy.hardware import LatencyTable, table_files
-
-    if context.invoked_subcommand is not None:
-        return
-    rows, damaged = [], []
-    for path in table_files():
-        try:
-            table = LatencyTable.load(path)
-        except FileFormatError as error:
-            damaged.append(error)
-            continue
-        short = output is OutputFormat.table and path.is_relative_to(Path.cwd())
-        rows.append(_summary(path.relative_to(Path.cwd()) if short else path, table))
-    if not rows:
-        say("no latency tables yet; make one with: ofa-deploy profile --space NAME")
-    emit(rows, output, title="latency tables")
-    if rows:
-        next_steps(f"ofa-deploy tables show {quoted(rows[0]['table'])}", quiet=False)
-    if damaged:
-        raise FileFormatError("; ".join(map(str, damaged)))
-
-
-def _summary(path: Path, table: "LatencyTable") -> dict[str, object]:
-    c = table.conditions
-    return {
-        "table": str(path),
-        "space": table.space,
-        "device": c.device,
-        "processor": c.processor,
-        "runtime": f"{c.runtime} {c.runtime_version}",
-        "precision": c.precision,
-        "batch": c.batch,
-        "threads": c.threads,
-        "blocks": len(table.blocks),
-        "networks": len(table.networks),
-        "date": table.date,
-    }
+    if context.invoked_subcommand is None:
+        list_tables(output)
 
 
 @app.command()
@@ -243,5 +208,6 @@ def diff(
     next_steps(f"ofa-deploy tables check {quoted(after)}", quiet=False)
 
 
+app.command("list")(list_)
 app.command("import")(import_)
 app.command()(check)

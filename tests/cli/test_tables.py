@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import typer
 
 from ofa_deploy.cli.main import app
 from ofa_deploy.hardware import LatencyTable, LoadMeter, table_csv
+from ofa_deploy.predict import latency_model
 from ofa_deploy.space import get_space
 from ofa_deploy.train import RunFile
 from tests.tables import table_of
 
 SPACE = "mbv3-nano-32"
-COMMANDS = ("show", "import", "export", "diff", "check")
+COMMANDS = ("list", "show", "import", "export", "diff", "check")
 Cli = Callable[..., Any]
 
 
@@ -81,6 +83,39 @@ def test_tables_are_listed_with_the_next_command(cli: Cli, table: Path, here: Pa
     assert rows[0]["table"] == str(own)
     assert (rows[0]["space"], rows[0]["device"], rows[0]["networks"]) == (SPACE, "local", 48)
     assert next_commands(made.stderr) == [["ofa-deploy", "tables", "show", rows[0]["table"]]]
+
+
+def test_a_list_tells_error_age_and_origin(
+    cli: Cli, table: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = here / "latency_tables" / "local"
+    folder.mkdir(parents=True)
+    measured = LatencyTable.load(table)
+    theirs = {"networks": (), "source": "elsewhere"}
+    for name, made in {
+        "new": measured.model_copy(update={"date": datetime.now(UTC).isoformat()}),
+        "old": measured.model_copy(update={"date": "2020-02-29T10:00:00"}),
+        "undated": measured.model_copy(update={"date": "spring"}),
+        "of-others": measured.model_copy(update=theirs),
+    }.items():
+        made.save(folder / f"{name}.json")
+    made = cli("tables", "list", "--format", "json")
+    assert made.stdout == cli("tables", "--format", "json").stdout
+    rows = {Path(row["table"]).stem: row for row in json.loads(made.stdout)}
+    stale = {name: row["stale"] for name, row in rows.items() if row["from"] == "here"}
+    assert stale == {"new": "no", "old": "perhaps", "of-others": None, "undated": None}
+    assert rows["new"]["age_days"] == 0 and rows["old"]["age_days"] > 2000
+    judged = latency_model(get_space(SPACE), measured).holdout
+    assert judged and rows["new"]["error_%"] == pytest.approx(judged.mape, abs=0.01)
+    assert rows["of-others"]["error_%"] is None
+    assert {row["from"] for row in rows.values()} == {"here", "shipped"}
+    assert "stale perhaps: more than 90 days old" in made.stderr
+    monkeypatch.setenv("COLUMNS", "100")
+    listed = cli("tables", "list")
+    assert next_commands(listed.stderr)[0][3] == "latency_tables/local/new.json"
+    printed = listed.stdout
+    assert "2020-02-29" in printed and f" {SPACE} " in printed
+    assert max(map(len, printed.splitlines())) <= 100
 
 
 def test_show_ranks_by_lost_time(cli: Cli, table: Path) -> None:

@@ -22,7 +22,7 @@ def list_(output: FormatOption = OutputFormat.table) -> None:
     """List the latency tables in ./latency_tables and those that ship, with error and age.
 
     error: mean on whole networks that had no part in the fit, in percent; empty where no network
-    was measured. stale: by age alone, perhaps beyond 90 days, empty where that is not known; tables
+    was measured. stale: by age alone, maybe beyond 90 days, empty where that is not known; tables
     check asks the device. Paths and the rest of the conditions are in --format json and csv.
 
     Example: ofa-deploy tables list --format csv
@@ -50,8 +50,8 @@ def list_tables(output: OutputFormat) -> None:
         say("no latency tables yet; make one with: ofa-deploy profile --space NAME")
     short = [_short(row) for row in rows] if output is OutputFormat.table else rows
     emit(short, output, title="latency tables")
-    if any(row["stale"] == "perhaps" for row in rows):
-        say(f"stale perhaps: more than {_OLD_DAYS} days old; ofa-deploy tables check asks a device")
+    if any(row["stale"] == "maybe" for row in rows):
+        say(f"stale maybe: more than {_OLD_DAYS} days old; ofa-deploy tables check asks a device")
     if rows:
         path = Path(str(rows[0]["table"]))
         if short is not rows and path.is_relative_to(Path.cwd()):
@@ -79,8 +79,8 @@ def _row(path: Path, table: "LatencyTable") -> dict[str, object]:
         "date": table.date,
         "error_%": _error(table),
         "age_days": age,
-        "stale": None if age is None else "perhaps" if age > _OLD_DAYS else "no",
-        "from": "here" if here else "shipped",
+        "stale": None if age is None else "maybe" if age > _OLD_DAYS else "no",
+        "from": "yours" if here else "ours",
     }
 
 

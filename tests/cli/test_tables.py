@@ -102,14 +102,14 @@ def test_a_list_tells_error_age_and_origin(
     made = cli("tables", "list", "--format", "json")
     assert made.stdout == cli("tables", "--format", "json").stdout
     rows = {Path(row["table"]).stem: row for row in json.loads(made.stdout)}
-    stale = {name: row["stale"] for name, row in rows.items() if row["from"] == "here"}
-    assert stale == {"new": "no", "old": "perhaps", "of-others": None, "undated": None}
+    stale = {name: row["stale"] for name, row in rows.items() if row["from"] == "yours"}
+    assert stale == {"new": "no", "old": "maybe", "of-others": None, "undated": None}
     assert rows["new"]["age_days"] == 0 and rows["old"]["age_days"] > 2000
     judged = latency_model(get_space(SPACE), measured).holdout
     assert judged and rows["new"]["error_%"] == pytest.approx(judged.mape, abs=0.01)
     assert rows["of-others"]["error_%"] is None
-    assert {row["from"] for row in rows.values()} == {"here", "shipped"}
-    assert "stale perhaps: more than 90 days old" in made.stderr
+    assert {row["from"] for row in rows.values()} == {"yours", "ours"}
+    assert "stale maybe: more than 90 days old" in made.stderr
     monkeypatch.setenv("COLUMNS", "100")
     listed = cli("tables", "list")
     assert next_commands(listed.stderr)[0][3] == "latency_tables/local/new.json"

@@ -23,6 +23,7 @@ from tests.faults.weight_formats import (
     state_format,
     supernet_format,
 )
+from tests.faults.xml_mutations import xml_text
 
 __all__ = ["binary_formats"]
 
@@ -45,6 +46,10 @@ def binary_formats() -> dict[str, Callable[[], Format]]:
         "forged probe.safetensors": lambda: forged_format(
             "probe.safetensors", {"header": binary_mutations.safetensors, **plain}
         ),
+        "forged openvino.xml": lambda: forged_format(
+            "openvino.xml", {"tree": xml_text, "again": xml_text, **plain}, "openvino"
+        ),
+        "forged openvino.bin": lambda: forged_format("openvino.bin", plain, "openvino"),
         "agent messages": agent_format,
         "state.pt": state_format,
         "run.json": run_format,

@@ -111,7 +111,7 @@ def ensemble_format() -> Format:
 
 
 @cache
-def bundle_files() -> dict[str, bytes]:
+def bundle_files(target: str = "onnx") -> dict[str, bytes]:
     from ofa_deploy.data import ImageSet
     from ofa_deploy.export import ExportOptions, export_subnet
 
@@ -122,7 +122,7 @@ def bundle_files() -> dict[str, bytes]:
         images = rng.integers(0, 255, (24, 3, 16, 16)).astype(np.uint8)
         labels = rng.integers(0, 4, 24).astype(np.int64)
         test = ImageSet(images, labels, ("ant", "bee", "cat", "dog"))
-        options = ExportOptions(targets=("onnx",), measure=False)
+        options = ExportOptions(targets=(target,), measure=False)
         export_subnet(folder / "a.subnet.json", folder / "bundle", test, options=options)
         made = folder / "bundle"
         return files_of(made, *(path.name for path in made.iterdir()))
@@ -169,7 +169,7 @@ def model_format(name: str, ways: Mapping[str, Any]) -> Format:
     return _bundle_format(name, ways, _same_bytes(name))
 
 
-def forged_format(name: str, ways: Mapping[str, Any]) -> Format:
+def forged_format(name: str, ways: Mapping[str, Any], target: str = "onnx") -> Format:
     """A file of a bundle changed, and its hash with it: what somebody does who means harm.
 
     It may be refused, fail, or differ; where it holds, it does what the file did that was checked.
@@ -178,7 +178,7 @@ def forged_format(name: str, ways: Mapping[str, Any]) -> Format:
 
     from ofa_deploy.errors import GateError
 
-    files = bundle_files()
+    files = bundle_files(target)
 
     def read(folder: Path) -> Any:
         manifest = json.loads(files["manifest.json"])
@@ -187,11 +187,11 @@ def forged_format(name: str, ways: Mapping[str, Any]) -> Format:
             manifest["files"][name] = digest
         (folder / "manifest.json").write_text(json.dumps(manifest))
         bundle, _, reruns = _read_bundle(folder)
-        rerun = reruns["onnx"]
+        rerun = reruns[target]
         if rerun.verdict != "holds":  # which is what ``verify`` says, and ends with
             raise GateError(f"{name}: {rerun.verdict}: {'; '.join(rerun.reasons)}")
         image = np.random.default_rng(5).integers(0, 255, (16, 16, 3)).astype(np.uint8)
-        opened = bundle.open("onnx")
+        opened = bundle.open(target)
         return opened.logits(opened.feed([image]))
 
     def agrees(folder: Path, found: Any) -> str | None:

@@ -132,3 +132,42 @@ def test_a_terminal_says_what_is_left(clock: Clock, monkeypatch: pytest.MonkeyPa
     first, last = text.splitlines()[0], text.splitlines()[-1]
     assert "left" not in first
     assert "3/100" in last and "8 min left" in last
+
+
+def test_a_task_within_a_task_has_a_line_of_its_own(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120, height=20)
+    monkeypatch.setattr(_output, "_stderr", screen)
+    monkeypatch.setattr(_output, "_on_terminal", lambda: True)
+    bars = _output.progress(False)
+    with bars.task("export", 2) as outer:
+        with bars.task("build", 3):
+            pass
+        with bars.task("compare", 5):
+            pass
+        outer.advance(2)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.file.getvalue())
+    assert "  build" in text and "  compare" in text
+    last = text.splitlines()[-1]
+    assert last.startswith("export") and "2/2" in last
+
+
+def test_a_short_task_within_a_task_is_not_in_a_log(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Console(file=io.StringIO(), width=120)
+    monkeypatch.setattr(_output, "_stderr", screen)
+    lines = _output.progress(False)
+    with lines.task("export", 1) as outer:
+        for name, seconds in (("build", 1), ("blocks", 11)):
+            with lines.task(name, 2) as inner:
+                for _ in range(2):
+                    clock.now += seconds
+                    inner.advance()
+        outer.advance()
+    assert screen.file.getvalue().splitlines() == [
+        "blocks: 1/2",
+        "blocks: 2/2 in 22 s",
+        "export: 1/1 in 24 s",
+    ]

@@ -270,7 +270,7 @@ class _Named:
 
 
 class _Bars(_Named):
-    """On a terminal.
+    """On a terminal. A task within a task has a line below its own, as long as it takes.
 
     Args:
         shared: a display that runs already, in which each bar takes the place of the one before.
@@ -280,6 +280,7 @@ class _Bars(_Named):
         super().__init__(name)
         self._shared = shared
         self._last: TaskID | None = None
+        self._open: list[RichBars] = []
 
     def task(
         self, description: str, total: int, *, done: int = 0, work: Work = float
@@ -288,13 +289,14 @@ class _Bars(_Named):
 
     @contextmanager
     def _task(self, description: str, total: int, done: int, left: TimeLeft) -> Iterator[Task]:
-        with nullcontext(self._shared) if self._shared else _rich_bars() as bars:
-            if self._last is not None:
+        depth = len(self._open)
+        running = self._open[-1] if depth else self._shared
+        with nullcontext(running) if running else _rich_bars() as bars:
+            if self._last is not None and not depth:
                 bars.remove_task(self._last)
-            handle = bars.add_task(
-                _escaped(description), total=total, completed=done, note="", left=left
-            )
-            self._last = handle if self._shared else None
+                self._last = None
+            shown = "  " * depth + _escaped(description)
+            handle = bars.add_task(shown, total=total, completed=done, note="", left=left)
 
             class Bar:
                 def advance(self, steps: int = 1, note: str = "") -> None:
@@ -303,13 +305,28 @@ class _Bars(_Named):
                     if note:
                         bars.update(handle, note=note)
 
-            yield Bar()
+            self._open.append(bars)
+            try:
+                yield Bar()
+            finally:
+                self._open.pop()
+                if depth:
+                    bars.remove_task(handle)
+                elif self._shared:
+                    self._last = handle
 
 
 class _Lines(_Named):
-    """For logs: at most a line every ten seconds, and one at the end."""
+    """For logs: at most a line every ten seconds, and one at the end.
+
+    A short task within a task is not worth a line.
+    """
 
     _SECONDS = 10.0
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__(name)
+        self._depth = 0
 
     def task(
         self, description: str, total: int, *, done: int = 0, work: Work = float
@@ -320,6 +337,7 @@ class _Lines(_Named):
     def _task(self, description: str, total: int, done: int, left: TimeLeft) -> Iterator[Task]:
         started = last = time.monotonic()
         at, said, period = done, "", self._SECONDS
+        self._depth += 1
 
         class Line:
             def advance(self, steps: int = 1, note: str = "") -> None:
@@ -327,11 +345,15 @@ class _Lines(_Named):
                 at, said = at + steps, note or said
                 left.moved(steps)
                 now = time.monotonic()
-                if now - last >= period and at > done:
+                if now - last >= period and done < at < total:
                     ahead = _left(left)
                     say(f"{description}: {at}/{total}{ahead and ', '}{ahead}  {said}")
                     last = now
 
-        yield Line()
-        if at > done:
-            say(f"{description}: {at}/{total} in {duration(time.monotonic() - started)}  {said}")
+        try:
+            yield Line()
+        finally:
+            self._depth -= 1
+        took = time.monotonic() - started
+        if at > done and (took >= period or not self._depth):
+            say(f"{description}: {at}/{total} in {duration(took)}  {said}")

@@ -176,12 +176,15 @@ def export_many(
         stages = [stack.enter_context(_stage(job.out)) for job in jobs]
         pairs = [(job.subnet, stage) for job, stage in zip(jobs, stages, strict=True)]
         drafts = _drafts(pairs, shared, workers, progress)
-        task = stack.enter_context(progress.task(f"export {len(jobs)} subnets", len(jobs)))
+        what = f"{len(jobs)} subnets" if len(jobs) > 1 else jobs[0].out.name
+        task = stack.enter_context(progress.task(f"export {what}", len(jobs)))
         for index, made in drafts:
             try:
                 if isinstance(made, OfaDeployError):
                     raise made
-                manifests[index] = _finish(made, stages[index], options, side=test.size)
+                manifests[index] = _finish(
+                    made, stages[index], options, side=test.size, progress=progress
+                )
                 _move(stages[index], jobs[index].out, overwrite=overwrite)
             except OfaDeployError as error:
                 failed[index] = error
@@ -267,7 +270,7 @@ def _drafts(
     While they are taken nothing else is built: that would disturb the timing.
     """
     if workers == 1 or len(pairs) == 1:
-        return ((i, _draft_or_error(*pair, shared)) for i, pair in enumerate(pairs))
+        return ((i, _draft_or_error(*pair, shared, progress)) for i, pair in enumerate(pairs))
     return enumerate(_side_by_side(pairs, shared, min(workers, len(pairs)), progress))
 
 
@@ -323,21 +326,25 @@ def _draft(subnet: Path, stage: Path) -> _Made:
     return next(kind for kind in _KINDS if isinstance(made, kind))(str(made))
 
 
-def _draft_or_error(subnet: Path, stage: Path, shared: _Shared) -> _Made:
+def _draft_or_error(
+    subnet: Path, stage: Path, shared: _Shared, progress: Progress = SILENT
+) -> _Made:
     try:
-        return draft(subnet, stage, *shared)
+        return draft(subnet, stage, *shared, progress)
     except OfaDeployError as error:
         return error
 
 
-def _finish(made: Draft, stage: Path, options: ExportOptions, *, side: int) -> Manifest:
+def _finish(
+    made: Draft, stage: Path, options: ExportOptions, *, side: int, progress: Progress
+) -> Manifest:
     """Time the files, judge them, and write the card and the manifest."""
     folder = stage / "bundle"
     files = made.timed(side)
     latencies = {}
     if files:
         twins = {name: twin for name in files if (twin := get_target(name).twin)}
-        latencies = time_files(files, twins, threads=options.threads)
+        latencies = time_files(files, twins, threads=options.threads, progress=progress)
     records: dict[str, TargetRecord] = {}
     for name, record in made.manifest.targets.items():
         if record.accuracy is None:

@@ -16,6 +16,7 @@ import torch
 
 from ofa_deploy import __version__
 from ofa_deploy._files import sha256_file, write_bytes
+from ofa_deploy._progress import SILENT, Progress, Task
 from ofa_deploy.data import MEAN, STD, Images
 from ofa_deploy.errors import InputError, MismatchError
 from ofa_deploy.export.classify import run_in_batches
@@ -70,7 +71,12 @@ class Draft:
 
 
 def draft(
-    path: Path, stage: Path, test: Images, calibration: Images | None, options: ExportOptions
+    path: Path,
+    stage: Path,
+    test: Images,
+    calibration: Images | None,
+    options: ExportOptions,
+    progress: Progress = SILENT,
 ) -> Draft:
     """Build and check all targets of one subnet.
 
@@ -85,11 +91,11 @@ def draft(
     _check(path, ensemble.record, test, options)
     if options.test_images is not None:
         test = test.take(slice(options.test_images))
-    source = Source(ensemble, options, calibration)
+    source = Source(ensemble, options, calibration, progress)
     records, sessions, artefacts = _build(source, stage)
     top1 = None
     if sessions:
-        found = compare(sessions, source.subnet, source.resolution, test)
+        found = compare(sessions, source.subnet, source.resolution, test, progress)
         for name, accuracy in found.items():
             refuse_wrong(name, records[name].precision, accuracy)
             records[name] = records[name].model_copy(update={"accuracy": accuracy})
@@ -121,41 +127,51 @@ def _build(
     source: Source, stage: Path
 ) -> tuple[dict[str, TargetRecord], dict[str, Checked], dict[str, Path]]:
     """Records without accuracies, sessions of what runs here, and what is to be timed."""
-    options, folder = source.options, stage / "bundle"
+    options = source.options
     records: dict[str, TargetRecord] = {}
     sessions: dict[str, Checked] = {}
     artefacts: dict[str, Path] = {}
-    for name in options.targets:
-        target = get_target(name)
-        started = time.perf_counter()
-        built = target.build(source, folder)
-        takes = target.input(
-            source.resolution, batch=options.batch, preprocessing=options.preprocessing
-        )
-        records[name] = TargetRecord(
-            runtime=target.runtime,
-            runtime_version=target.versions().get(target.runtime),
-            precision=target.precision,
-            files=built.files,
-            bytes=sum((folder / file).stat().st_size for file in built.files),
-            build_s=time.perf_counter() - started,
-            input=takes,
-            settings=dict(built.settings),
-            reasons=_unseen(target, built, options),
-        )
-        if built.artefact is None:
-            continue
-        sessions[name] = Checked(
-            target.load(built.artefact, threads=torch.get_num_threads()),
-            takes.preprocessing,
-            options.batch,
-            tolerance(target.precision, takes.preprocessing),
-        )
-        if target.timed and not target.built_for(options):
-            artefacts[name] = _keep(stage, name, built.artefact)
-    if options.measure and artefacts:
-        _add_twins(source, stage, artefacts)
+    with source.progress.task("build", len(options.targets)) as task:
+        for name in options.targets:
+            task.advance(0, note=name)
+            target = get_target(name)
+            records[name], built = _target(source, target, stage / "bundle")
+            task.advance(note=name)
+            if built.artefact is None:
+                continue
+            preprocessing = records[name].input.preprocessing
+            sessions[name] = Checked(
+                target.load(built.artefact, threads=torch.get_num_threads()),
+                preprocessing,
+                options.batch,
+                tolerance(target.precision, preprocessing),
+            )
+            if target.timed and not target.built_for(options):
+                artefacts[name] = _keep(stage, name, built.artefact)
+        if options.measure and artefacts:
+            _add_twins(source, stage, artefacts, task)
     return records, sessions, artefacts
+
+
+def _target(source: Source, target: Target, folder: Path) -> tuple[TargetRecord, Built]:
+    """Build one into ``folder``."""
+    options = source.options
+    started = time.perf_counter()
+    built = target.build(source, folder)
+    record = TargetRecord(
+        runtime=target.runtime,
+        runtime_version=target.versions().get(target.runtime),
+        precision=target.precision,
+        files=built.files,
+        bytes=sum((folder / file).stat().st_size for file in built.files),
+        build_s=time.perf_counter() - started,
+        input=target.input(
+            source.resolution, batch=options.batch, preprocessing=options.preprocessing
+        ),
+        settings=dict(built.settings),
+        reasons=_unseen(target, built, options),
+    )
+    return record, built
 
 
 def _unseen(target: Target, built: Built, options: ExportOptions) -> tuple[str, ...]:
@@ -172,12 +188,13 @@ def _keep(stage: Path, name: str, artefact: bytes) -> Path:
     return write_bytes(stage / "work" / f"{name}.artefact", artefact)
 
 
-def _add_twins(source: Source, stage: Path, artefacts: dict[str, Path]) -> None:
+def _add_twins(source: Source, stage: Path, artefacts: dict[str, Path], task: Task) -> None:
     """Build what files are timed against, where it was not asked for itself."""
     twins = {get_target(name).twin for name in artefacts} - {""}
     folder = stage / "work" / "twins"
     for name in sorted({REFERENCE, *twins} - artefacts.keys()):
         folder.mkdir(exist_ok=True)
+        task.advance(0, note=f"{name}, to compare with")
         built = get_target(name).build(source, folder)
         assert built.artefact is not None, "what runs here has a twin that runs here"
         artefacts[name] = _keep(stage, name, built.artefact)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.data import Images
 from ofa_deploy.errors import DeviceError, GateError
 from ofa_deploy.export.classify import BATCH, run_in_batches, top1_allowance
@@ -106,7 +107,11 @@ class _Reference:
 
 
 def compare(
-    files: Mapping[str, Checked], subnet: nn.Module, resolution: int, test: Images
+    files: Mapping[str, Checked],
+    subnet: nn.Module,
+    resolution: int,
+    test: Images,
+    progress: Progress = SILENT,
 ) -> dict[str, Accuracy]:
     """Run all files and the subnet on the test set.
 
@@ -118,15 +123,18 @@ def compare(
     for file in files.values():
         rounded = file.preprocessing == "normalise"
         references.setdefault(rounded, _Reference(subnet, resolution, rounded))
-    for start in range(0, len(test), BATCH):
-        part = np.arange(start, min(start + BATCH, len(test)))
-        images, labels = test.batch(part), test.labels[part]
-        expected = {rounded: each.see(images, labels) for rounded, each in references.items()}
-        for name, file in files.items():
-            inputs = prepared(images, file.preprocessing, resolution)
-            file.see(inputs, expected[file.preprocessing == "normalise"], labels)
-            if not file.finite:
-                raise GateError(f"{name}: gives NaN or infinite logits; no bundle was written")
+    starts = range(0, len(test), BATCH)
+    with progress.task(f"compare {len(test)} test images", len(starts)) as task:
+        for start in starts:
+            part = np.arange(start, min(start + BATCH, len(test)))
+            images, labels = test.batch(part), test.labels[part]
+            expected = {rounded: each.see(images, labels) for rounded, each in references.items()}
+            for name, file in files.items():
+                inputs = prepared(images, file.preprocessing, resolution)
+                file.see(inputs, expected[file.preprocessing == "normalise"], labels)
+                if not file.finite:
+                    raise GateError(f"{name}: gives NaN or infinite logits; no bundle was written")
+            task.advance()
     return {
         name: _accuracy(file, references[file.preprocessing == "normalise"], len(test))
         for name, file in files.items()

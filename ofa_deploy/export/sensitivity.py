@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.runtimes import Session, get_runtime
 from ofa_deploy.runtimes.onnx_int8 import Quantizer
 from ofa_deploy.space import Block
@@ -113,6 +114,7 @@ def find_sensitive(
     quantizer: Quantizer,
     noise: Noise,
     network: Sequence[tuple[str, Block]],
+    progress: Progress = SILENT,
 ) -> Sensitivity:
     """Look for blocks that are better left in float32.
 
@@ -127,17 +129,20 @@ def find_sensitive(
     total = sum(macs.values())
     tried: dict[str, float] = {}
     kept: list[str] = []
-    for place in _by_noise(quantizer, noise, blocks) if first < _GOAL_DB else ():
-        if best >= _GOAL_DB or len(tried) == _TRIES:
-            break
-        together = [*kept, place]
-        if sum(macs[each] for each in together) > _SHARE * total:
-            continue
-        floats = [name for each in together for name in blocks[each]]
-        reached = noise.of_model(quantizer.build(floats=floats))
-        tried[place] = reached - best
-        if tried[place] >= GAIN_DB:
-            kept, best = together, reached
+    order = _by_noise(quantizer, noise, blocks, progress) if first < _GOAL_DB else ()
+    with progress.task("blocks left in float32", _TRIES) as task:
+        for place in order:
+            if best >= _GOAL_DB or len(tried) == _TRIES:
+                break
+            together = [*kept, place]
+            if sum(macs[each] for each in together) > _SHARE * total:
+                continue
+            floats = [name for each in together for name in blocks[each]]
+            reached = noise.of_model(quantizer.build(floats=floats))
+            tried[place] = reached - best
+            if tried[place] >= GAIN_DB:
+                kept, best = together, reached
+            task.advance(note=f"{best:.1f} dB of {_GOAL_DB:g}")
     return Sensitivity(
         blocks=tuple(kept),
         nodes=tuple(name for place in kept for name in blocks[place]),
@@ -156,7 +161,13 @@ def _nodes(model: onnx.ModelProto, places: Sequence[str]) -> dict[str, list[str]
     return found
 
 
-def _by_noise(quantizer: Quantizer, noise: Noise, blocks: Mapping[str, Sequence[str]]) -> list[str]:
+def _by_noise(
+    quantizer: Quantizer, noise: Noise, blocks: Mapping[str, Sequence[str]], progress: Progress
+) -> list[str]:
     """The blocks, the one first that brings the most noise when it alone is in INT8."""
-    alone = {place: noise.of_model(quantizer.build(only=nodes)) for place, nodes in blocks.items()}
+    alone = {}
+    with progress.task("blocks in INT8, one alone", len(blocks)) as task:
+        for place, nodes in blocks.items():
+            alone[place] = noise.of_model(quantizer.build(only=nodes))
+            task.advance(note=place)
     return sorted(alone, key=lambda place: alone[place])

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx
 import torch
 
+from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.data import MEAN, STD, Images
 from ofa_deploy.errors import InputError, MismatchError
 from ofa_deploy.export.options import ExportOptions
@@ -41,6 +42,7 @@ class Source:
     ensemble: Ensemble
     options: ExportOptions
     calibration: Images | None = None
+    progress: Progress = SILENT
 
     @property
     def record(self) -> SubnetFile:
@@ -103,7 +105,7 @@ class Source:
         if not self.options.sensitivity or len(self.ensemble.subnets) > 1:
             return Sensitivity()
         network = self.record.search_space.lower_named(self.record.network.arch)
-        return find_sensitive(self.graph, self.quantizer, self.noise, network)
+        return find_sensitive(self.graph, self.quantizer, self.noise, network, self.progress)
 
     @cached_property
     def noise(self) -> Noise:

@@ -52,15 +52,20 @@ class Said:
         self.lines: list[str] = []
         self.tasks: list[str] = []
         self.steps: list[int] = []
+        self.notes: list[str] = []
+        self.at_work: list[int] = []
 
     @contextmanager
     def task(self, description: str, total: int, *, done: int = 0) -> Iterator["Said"]:
         self.tasks.append(f"{description}, {total}")
         self.steps.append(0)
+        self.at_work.append(len(self.tasks) - 1)
         yield self
+        self.at_work.pop()
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        self.steps[-1] += steps
+        self.steps[self.at_work[-1]] += steps
+        self.notes += [note] * (steps == 0)
 
     def say(self, message: str) -> None:
         self.lines.append(message)
@@ -175,7 +180,7 @@ def test_manifests_come_in_the_order_of_the_jobs(saved: Any, jobs: list[ExportJo
 def test_timing_waits_until_a_bundle_is_built_and_may_fail(
     saved: Any, jobs: list[ExportJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(files: Any, twins: Any, *, threads: int) -> None:
+    def fail(files: Any, twins: Any, *, threads: int, progress: object) -> None:
         assert (set(files), twins) == ({"onnx", "onnx-fp16"}, {"onnx-fp16": "onnx"})
         raise DeviceError("the clock stopped")
 
@@ -209,6 +214,26 @@ def test_nothing_is_timed_while_others_are_built(
     assert events == ["built"] * 3 + ["timed"] * 3
     assert said.tasks == ["build 3 subnets, 3", "export 3 subnets, 3"]
     assert said.steps == [3, 3]
+
+
+def test_what_takes_long_is_told(
+    saved: Any, jobs: list[ExportJob], calibration: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ofa_deploy.export.sensitivity._GOAL_DB", 1e9)
+    monkeypatch.setattr("ofa_deploy.export.sensitivity._SHARE", 1.0)
+    said = Said()
+    options = ExportOptions(targets=("ort-int8",))
+    export_many(jobs[:1], saved.test, calibration=calibration, options=options, progress=said)
+    blocks = len(saved.record.search_space.lower_named(saved.record.network.arch))
+    assert said.tasks == [
+        "export a, 1",
+        "build, 1",
+        f"blocks in INT8, one alone, {blocks}",
+        "blocks left in float32, 8",
+        "compare 270 test images, 2",
+    ]
+    assert said.steps == [1, 1, blocks, min(blocks, 8), 2]
+    assert said.notes == ["ort-int8", "onnx, to compare with"]
 
 
 def test_process_that_dies_does_not_cost_what_others_have_built(

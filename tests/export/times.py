@@ -14,7 +14,11 @@ def fake_times(
     """In place of ``time_files``: each file takes what ``ratios`` say, or as long as the first."""
 
     def time_files(
-        files: Mapping[str, Any], twins: Mapping[str, str], *, threads: int = 1
+        files: Mapping[str, Any],
+        twins: Mapping[str, str],
+        *,
+        threads: int = 1,
+        progress: object = None,
     ) -> dict[str, Latency]:
         taken = {name: ratios.get(name, 1.0) for name in files}
         return {

@@ -66,7 +66,7 @@ class AccuracyModel:
         self._bytes = data or model.SerializeToString()
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1  # the same answer at any number of threads
-        options.log_severity_level = 4  # what it logs of a damaged file is not for a terminal
+        options.log_severity_level = 4  # as ``runtimes`` does
         self._session = ort.InferenceSession(
             self._bytes, options, providers=["CPUExecutionProvider"]
         )

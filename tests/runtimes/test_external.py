@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ofa_deploy.errors import FileFormatError
+from ofa_deploy.errors import DeviceError, FileFormatError
 from ofa_deploy.runtimes import get_runtime
 
 Make = Callable[[TensorProto], onnx.ModelProto]
@@ -68,3 +68,17 @@ def test_weights_inside_are_let_be(make: Make) -> None:
     inside = numpy_helper.from_array(np.ones((2, 2), np.float32), "w")
     session = get_runtime("onnxruntime").load(make(inside).SerializeToString())
     np.testing.assert_array_equal(session.run(np.zeros((2, 2), np.float32)), np.ones((2, 2)))
+
+
+def test_a_model_that_fails_while_it_runs_writes_nothing_to_the_terminal(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Names in it are somebody else's text, which a terminal might obey."""
+    hostile = "\x1b]0;owned\x07"
+    shape = numpy_helper.from_array(np.array([7, 7]), "s")
+    made = model([helper.make_node("Reshape", ["x", "s"], ["y"], name=hostile)], [shape])
+    session = get_runtime("onnxruntime").load(made.SerializeToString())
+    with pytest.raises(DeviceError) as error:
+        session.run(np.zeros((2, 2), np.float32))
+    assert str(error.value).isprintable()
+    assert capfd.readouterr() == ("", "")

@@ -107,7 +107,7 @@ def compare(
         told = [changes(a.series, b.series) for a, b in pairs]
     report = Report(
         shown,
-        "Pareto fronts",
+        _title(shown),
         _facts(shown),
         ["ofa-deploy compare " + " ".join(map(quoted, paths))],
         _reference(reference),
@@ -116,6 +116,14 @@ def compare(
     )
     _show(report, quiet=quiet)
     _write(report, out=out, png=png, svg=svg, csv=csv, json=json, relative=relative, quiet=quiet)
+
+
+def _title(series: "list[Series]") -> str:
+    """With the device, if it is one; each of several is the title of its panel."""
+    from ofa_deploy.report import panels_of
+
+    first, *others = (panel.titled for panel in panels_of(series))
+    return f"Pareto fronts on {first}" if first and not others else "Pareto fronts"
 
 
 def _facts(series: "list[Series]") -> dict[str, str]:

@@ -269,7 +269,7 @@ class _Quickstart:
             Series("candidates, validation set", proven, "measured", context=context),
             Series("chosen, test set", ParetoFront(tuple(reported)), "measured", context=context),
         ]
-        title = f"{space.name} on {table.conditions.processor}"
+        title = f"{space.name} on {table.conditions.processor}, {context.form}"
         facts = {
             **{k: str(v) for k, v in table.conditions.model_dump().items() if v},
             "latency model": str(latency.holdout),

@@ -21,6 +21,7 @@ from ofa_deploy.report.curves import write_curves
 from ofa_deploy.report.external import ExternalPoint, read_external
 from ofa_deploy.report.html import write_html
 from ofa_deploy.report.network import BlockShare, network_svg, shares
+from ofa_deploy.report.panels import panels_of
 from ofa_deploy.report.picture import write_png, write_svg
 from ofa_deploy.report.series import Context, Point, Series
 from ofa_deploy.report.table import (
@@ -52,6 +53,7 @@ __all__ = [
     "front_rows",
     "front_table",
     "network_svg",
+    "panels_of",
     "read_external",
     "rich_table",
     "shares",

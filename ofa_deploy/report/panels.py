@@ -25,6 +25,21 @@ class Panel:
     external: tuple[ExternalPoint, ...] = ()
 
     @property
+    def titled(self) -> str:
+        """The device and the form that all its fronts' networks run in; empty if not known."""
+        forms = self._forms
+        return ", ".join(filter(None, (self.name, *(forms if len(forms) == 1 else ()))))
+
+    def said(self, series: Series) -> str:
+        """A front's name, with the form that its networks run in where there are several."""
+        form = series.context.form if len(self._forms) > 1 else ""
+        return ", ".join(filter(None, (series.name, form)))
+
+    @property
+    def _forms(self) -> list[str]:
+        return list(dict.fromkeys(series.context.form for series in self.series))
+
+    @property
     def budgets(self) -> list[float]:
         """Latencies in ms that were asked for in any of its fronts, the least first."""
         return sorted({budget for each in self.series for budget in each.context.budgets})

@@ -58,7 +58,7 @@ class _Charts:
         """One device's fronts."""
         return {
             "kind": "front",
-            "title": panel.name or "Accuracy against latency",
+            "title": panel.titled or "Accuracy against latency",
             "note": self._note(panel.series, bool(panel.external), bool(panel.budgets)),
             "x": "Latency (ms)",
             "y": TOP1_AXIS,

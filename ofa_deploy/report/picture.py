@@ -86,7 +86,8 @@ def draw(report: Report, *, relative: bool = False, everything: bool = False) ->
     for index, fill in enumerate(fills, start=1):
         fill(figure.add_subplot(rows, columns, index))
     if len(fills) > 1:
-        figure.suptitle(report.title, x=0.01, ha="left", parse_math=False)
+        if len(report.panels) > 1 and not relative:  # else the first axes bear it
+            figure.suptitle(report.title, x=0.01, ha="left", parse_math=False)
         _share_accuracies(figure.axes[: 1 if relative else len(report.panels)])
     return figure
 
@@ -122,13 +123,13 @@ class _Drawer:
             _draw_series(axes, series, self.looks[id(series)], self.scale)
             for series in panel.series
         ]
-        names = [series.name for series in panel.series]
+        names = [panel.said(series) for series in panel.series]
         if panel.external:
             handles.append(_draw_external(axes, panel.external))
             names.append("external points")
         _draw_budgets(axes, panel.budgets)
         alone = len(self.report.panels) == 1
-        _dress(axes, self.report.title if alone else panel.name or "Device unknown")
+        _dress(axes, self.report.title if alone else panel.titled or "Device unknown")
         _label(axes, "Latency (ms)", TOP1_AXIS)
         _draw_legend(axes, handles, names, self.scale.note)
 
@@ -140,7 +141,7 @@ class _Drawer:
             for series in panel.series:
                 style = nth_style(seen.setdefault((panel.name, series.label), len(seen)))
                 handles.append(_draw_series(axes, series, style, self.scale, panel.fastest))
-                names.append(f"{series.name}, {panel.name or 'device unknown'}")
+                names.append(f"{panel.said(series)}, {panel.titled or 'device unknown'}")
         _dress(axes, self.report.title)
         _label(axes, "Latency relative to the device's fastest network", TOP1_AXIS)
         _draw_legend(axes, handles, names, self.scale.note)

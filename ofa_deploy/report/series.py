@@ -87,6 +87,15 @@ class Context:
         parts = (conditions.device, conditions.processor, conditions.power_mode, batch)
         return " · ".join(filter(None, parts))
 
+    @property
+    def form(self) -> str:
+        """How networks are run: runtime, precision, and threads if several; empty if unknown."""
+        conditions = self.conditions
+        if conditions is None:
+            return ""
+        threads = f" {conditions.threads} threads" if conditions.threads > 1 else ""
+        return f"{conditions.runtime} {conditions.precision}{threads}"
+
 
 @dataclass(frozen=True)
 class Series:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -140,10 +141,38 @@ def test_front_of_several_devices_is_shown_on_each(
     assert [data["networks"]["groups"][g]["panel"] for g in groups] == ["pi", "nano"]
 
 
-def test_precisions_share_a_panel_and_are_named(front: Callable[..., Path], cli: Cli) -> None:
+def written(path: Path) -> str:
+    """What an SVG file says, lines of one text joined."""
+    texts = ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")
+    return " ".join(" ".join(each.itertext()) for each in texts)
+
+
+def test_a_picture_says_device_runtime_and_precision(
+    front: Callable[..., Path], here: Path, cli: Cli
+) -> None:
+    paths = front("one"), front("pi", 9.0, changed(device="pi", processor="A72", threads=4))
+    assert cli("compare", paths[0], "--svg", "one.svg", "--out", "one.html").code == 0
+    of_one = "Pareto fronts on bench · made up, onnxruntime fp32"
+    assert written(here / "one.svg").count(of_one) == 1
+    assert f"<title>{of_one}</title>" in (here / "one.html").read_text()
+    assert cli("compare", *paths, "--svg", "two.svg").code == 0
+    of_two = written(here / "two.svg")
+    assert "bench · made up, onnxruntime fp32" in of_two
+    assert "pi · A72, onnxruntime fp32 4 threads" in of_two
+    assert cli("compare", *paths, "--svg", "two.svg", "--relative").code == 0
+    assert "pi (measured), pi · A72, onnxruntime fp32 4 threads" in written(here / "two.svg")
+
+
+def test_precisions_share_a_panel_and_are_named(
+    front: Callable[..., Path], here: Path, cli: Cli
+) -> None:
     int8 = front("int8", 0.5, changed(precision="int8"))
-    made = cli("compare", front("fp32"), int8)
+    made = cli("compare", front("fp32"), int8, "--svg", "p.svg")
     assert made.code == 0, made.stderr
+    drawn = written(here / "p.svg")
+    assert "Pareto fronts on bench · made up" in drawn
+    assert "fp32 (measured), onnxruntime fp32" in drawn
+    assert "int8 (measured), onnxruntime int8" in drawn
     assert "precision differs on bench · made up: fp32, int8" in made.stderr
     assert "Latency at equal top-1 on bench" in made.stdout
 

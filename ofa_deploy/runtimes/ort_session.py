@@ -101,9 +101,8 @@ def open_session(
 def _session_options(ort: Any, settings: Mapping[str, str | int]) -> Any:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = (
-        4  # errors are raised; logged they would reach the terminal as they are
-    )
+    # Fatal ones only: errors are raised, and no terminal shows a model's own text.
+    options.log_severity_level = 4
     for name, value in settings.items():
         if "." not in name and name != _VARIABLE:
             setattr(options, name, value)

@@ -8,6 +8,7 @@
     │   ├── ConstraintError        the text of a constraint or budget does not parse
     │   ├── FileFormatError        a file is damaged, inconsistent or of a newer schema
     │   └── MismatchError          two things that belong to different spaces, runs or conditions
+    │       ├── OtherRunError      a folder holds a run of other settings, space or images
     │       └── WeightsError       weights that do not fit a network (lists every key)
     ├── MissingDependencyError     an optional package is absent (names the pip extra)
     ├── BusyError                  another process holds the run folder
@@ -36,6 +37,7 @@ __all__ = [
     "MissingDependencyError",
     "NoisyDeviceError",
     "OfaDeployError",
+    "OtherRunError",
     "StorageError",
     "TrainingDivergedError",
     "UnknownNameError",
@@ -91,6 +93,24 @@ class FileFormatError(InputError):
 
 class MismatchError(InputError):
     """Two things that belong to different spaces, runs or conditions."""
+
+
+class OtherRunError(MismatchError):
+    """A folder holds another run than the one that is asked for.
+
+    ``settings`` maps each setting that differs, and follows from no other that does, to what it is
+    there and now; ``others`` names what else differs.
+    """
+
+    def __init__(
+        self, folder: object, settings: dict[str, tuple[object, object]], others: Iterable[str] = ()
+    ) -> None:
+        self.settings, self.others = settings, tuple(others)
+        listed = [f"{name} ({there} there, {now} now)" for name, (there, now) in settings.items()]
+        super().__init__(
+            f"{folder}: holds another run, which differs in {', '.join([*listed, *self.others])}; "
+            "ask for the same to go on with it, or name another folder"
+        )
 
 
 class WeightsError(MismatchError):

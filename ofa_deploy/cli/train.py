@@ -28,7 +28,7 @@ from ofa_deploy.cli._output import (
     wrote,
 )
 from ofa_deploy.cli._settings import given_settings, list_settings
-from ofa_deploy.errors import InputError
+from ofa_deploy.errors import InputError, MismatchError, OtherRunError
 
 if TYPE_CHECKING:
     from ofa_deploy.data import DataSplits
@@ -178,6 +178,15 @@ class _Asked:
         """Those of the file, under the flags, under ``--set``."""
         return given_settings(self.file, self.flags, self.pairs)
 
+    def typed(self, setting: str, value: object) -> str:
+        """A setting as it was asked for; by its name where it was not."""
+        pairs = [text for text in self.pairs if text.partition("=")[0].strip() == setting]
+        if pairs:
+            return f"--set {pairs[-1]}"
+        if self.flags.get(setting) is not None:
+            return f"--{setting.replace('_', '-')} {value}"
+        return f"{setting} {value}"
+
     def options(self, seed: int | None) -> "dict[str, int | None]":
         """What ``load_data`` is told."""
         from ofa_deploy.cli._workspace import data_options
@@ -216,11 +225,28 @@ def _carry_out(
         splits = run_data(job.data, job.options, job.space, progress(quiet))
         space = job.space.with_classes(len(splits.classes))
         if not dry_run and not adopting:
-            _train(job, space, splits, run, init, ranks, workers, quiet=quiet)
+            try:
+                _train(job, space, splits, run, init, ranks, workers, quiet=quiet)
+            except OtherRunError as error:
+                raise _as_typed(error, asked, run) from None
         elif ranks.first and dry_run:
             _forecast(job.config, space, splits)
         elif ranks.first and init is not None:
             _adopt(job, space, splits, run, init, quiet=quiet)
+
+
+def _as_typed(error: OtherRunError, asked: _Asked, run: Path) -> MismatchError:
+    """What differs, in the words of the command line."""
+    if not error.settings or error.others:
+        return error
+    listed = ", ".join(
+        f"{asked.typed(name, now)} (the run there was begun with {there})"
+        for name, (there, now) in error.settings.items()
+    )
+    return MismatchError(
+        f"{run}: holds another run: {listed}; to go on with that one: "
+        f"ofa-deploy train --resume --run {quoted(run)}; for another one name another --run"
+    )
 
 
 def _new(asked: _Asked, recipe: "Recipe", processes: int, quiet: bool) -> _Job:

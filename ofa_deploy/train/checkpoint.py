@@ -26,7 +26,7 @@ from ofa_deploy._files import (
     write_model,
 )
 from ofa_deploy.data import DataSplits
-from ofa_deploy.errors import FileFormatError, InputError, MismatchError
+from ofa_deploy.errors import FileFormatError, InputError, MismatchError, OtherRunError
 from ofa_deploy.space import SearchSpace, SpaceField
 from ofa_deploy.supernet import (
     Supernet,
@@ -36,7 +36,7 @@ from ofa_deploy.supernet import (
     load_tensors,
     load_weights,
 )
-from ofa_deploy.train.config import AnyConfig
+from ofa_deploy.train.config import FOLLOWS, AnyConfig
 from ofa_deploy.train.runner import Runner
 
 __all__ = [
@@ -53,6 +53,12 @@ __all__ = [
 
 _STATE_SCHEMA = "training-state/1"
 _DECIDING = ("torch", "numpy")  # their versions decide about every bit
+_SPOKEN = {
+    "data_digest": "its images",
+    "space": "its space",
+    "subnet_sha256": "its subnet",
+    "parent_sha256": "its parent",
+}
 
 
 def deciding_versions() -> dict[str, str]:
@@ -164,31 +170,37 @@ def claim_run(run: Path, record: RunRecord) -> str:
         a later ofa_deploy knows more settings.
 
     Raises:
-        MismatchError: if it holds another run, naming what differs.
+        OtherRunError: if it holds another run, naming what differs.
     """
     path = run / "run.json"
     if not path.exists():
         write_model(path, record)
-    elif different := _differences(type(record).load(run), record):
-        raise MismatchError(
-            f"{run}: holds another run, which differs in {', '.join(different)}; "
-            "name another folder, or delete it to train anew"
-        )
+    else:
+        _check_same(run, type(record).load(run), record)
     written = read_json(path)
     return digest({key: written[key] for key in record.IDENTITY})
 
 
-def _differences(found: RunRecord, wanted: RunRecord) -> list[str]:
-    """What decides about a run and is not the same in two records, by name."""
+def _check_same(run: Path, found: RunRecord, wanted: RunRecord) -> None:
+    """See that what decides about a run is the same in two records."""
     there, now = (record.deciding() for record in (found, wanted))
-    different = sorted(key for key in now if there[key] != now[key])
-    if "config" in different:
-        different += sorted(
-            f"config.{key} ({there['config'].get(key)} there, {value} now)"
-            for key, value in now["config"].items()
-            if there["config"].get(key) != value
-        )
-    return different
+    settings = _different(there.pop("config"), now.pop("config"))
+    if "method" in settings:  # whose settings are others altogether
+        settings = {"method": settings["method"]}
+    settings = {
+        name: values
+        for name, values in settings.items()
+        if not FOLLOWS.get(name, set()) & settings.keys()
+    }
+    settings |= _different(there.pop("versions"), now.pop("versions"))
+    others = [_SPOKEN.get(name, name) for name in sorted(now) if there[name] != now[name]]
+    if settings or others:
+        raise OtherRunError(run, settings, others)
+
+
+def _different(there: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    names = sorted(name for name in now if there.get(name) != now[name])
+    return {name: (there.get(name), now[name]) for name in names}
 
 
 def save_state(path: Path, identity: str, state: dict[str, Any]) -> None:

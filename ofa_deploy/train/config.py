@@ -17,6 +17,7 @@ from ofa_deploy.data import augmentation_names
 from ofa_deploy.errors import InputError, UnknownNameError
 
 __all__ = [
+    "FOLLOWS",
     "METHODS",
     "AnyConfig",
     "BigNasConfig",
@@ -29,6 +30,13 @@ __all__ = [
     "TrainConfig",
     "build_config",
 ]
+
+# Settings that are made of others where they are not given themselves.
+FOLLOWS = {
+    "ramp_end": {"epochs"},
+    "ramp_epochs": {"epochs"},
+    "lr": {"batch", "processes"},
+}
 
 Epochs = Annotated[int, Field(ge=0, le=100_000)]
 

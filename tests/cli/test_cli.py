@@ -23,7 +23,7 @@ from PIL import Image
 from ofa_deploy import __version__
 from ofa_deploy.cli.main import COMMANDS, app
 from ofa_deploy.hardware import LatencyTable
-from ofa_deploy.predict import latency_model
+from ofa_deploy.predict import AccuracyModel, latency_model
 from ofa_deploy.search import FrontFile
 from ofa_deploy.space import get_space, space_names
 from ofa_deploy.train import RunFile, Trainer
@@ -519,8 +519,11 @@ def test_other_settings_do_not_overwrite_a_run(run: Path, cli: Cli, photos: Path
     before = (run / "run.json").read_text()
     made = cli("train", "--data", photos, "--run", run, "--epochs", 4, "--batch", 16)
     message = made.error(1)
-    assert "config.epochs (3 there, 4 now)" in message
-    assert "name another folder" in message
+    assert f"{run}: holds another run: --epochs 4 (the run there was begun with 3), " in message
+    assert "ramp" not in message  # which follows from the epochs
+    assert "threads 2 (the run there was begun with 1)" in message
+    assert f"to go on with that one: ofa-deploy train --resume --run {run}; " in message
+    assert message.endswith("for another one name another --run")
     assert (run / "run.json").read_text() == before
 
 
@@ -670,6 +673,23 @@ def test_budget_that_cannot_be_promised_is_below_the_reported_least(
     message = cli(*asking(run, job.table, *budget(limit)), "--no-verify").error(3)
     least, _ = reach(message)
     assert least > limit
+
+
+def test_predictions_that_do_not_rank_are_warned_of(
+    job: Any, run: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AccuracyModel, "doubt", "no order")
+    for command in (
+        ("evaluate", run, "--subnets", 12),
+        (*asking(run, job.table, *budget(0.6)), "--no-verify"),
+    ):
+        made = cli(*command)
+        assert made.code == 0 and "\nwarning: no order\n" in f"\n{made.stderr}", made.stderr
+        assert "warning" not in cli(*command, "--quiet").stderr
+    front = run / "fronts" / "best.front.json"
+    assert f"warning: {run}/accuracy.onnx: no order\n" in cli("compare", front).stderr
+    monkeypatch.setattr(AccuracyModel, "doubt", "")
+    assert "warning" not in cli("compare", front).stderr
 
 
 def test_contradicting_budgets_say_what_each_can_reach(job: Any, run: Path, cli: Cli) -> None:

@@ -141,7 +141,7 @@ def test_other_settings_need_another_folder(
     whole: tuple[Path, Any], cli: Cli, workers: Any
 ) -> None:
     message = cli("quickstart", "--run", whole[0], *ARGS, "--epochs", 4).error(1)
-    assert "config.epochs (3 there, 4 now)" in message
+    assert "epochs (3 there, 4 now)" in message
     assert workers.started == 0
 
 

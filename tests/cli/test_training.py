@@ -181,9 +181,10 @@ def test_what_is_said_beside_a_run_must_be_its_own(
 ) -> None:
     stopped(monkeypatch, "train", "--epochs", 2, "--run", "r", *SMALL, cli=cli)
     resumed = ("train", "--resume", "--run", "r")
-    assert "config.lr (0.025 there, 0.5 now)" in cli(*resumed, "--lr", 0.5).error(1)
-    assert "which differs in space" in cli(*resumed, "--space", "deps-mbv3-32").error(1)
-    assert "differs in data_digest" in cli(*resumed, "--train-images", 48).error(1)
+    assert "--lr 0.5 (the run there was begun with 0.025)" in cli(*resumed, "--lr", 0.5).error(1)
+    assert "--set lr=0.5 (the run there" in cli(*resumed, "--set", "lr=0.5").error(1)
+    assert "which differs in its space" in cli(*resumed, "--space", "deps-mbv3-32").error(1)
+    assert "differs in its images" in cli(*resumed, "--train-images", 48).error(1)
 
 
 def test_images_that_have_moved(cli: Callable[..., Any], photos: Path) -> None:

@@ -52,7 +52,7 @@ def test_same_command_goes_on_and_other_weights_do_not(
     run = tmp_path / "run"
     first = train(config, small_space, data, run, init=weights)
     assert train(config, small_space, data, run, init=weights) == first
-    with pytest.raises(MismatchError, match=r"config\.init_sha256 \(.* there, None now\)"):
+    with pytest.raises(MismatchError, match=r"init_sha256 \(.* there, None now\)"):
         train(config, small_space, data, run)
     other = tmp_path / "other.safetensors"
     save_tensors(other, Supernet(small_space, seed=78).state_dict(), {})
@@ -117,7 +117,7 @@ def test_adopted_run_is_not_mixed_with_others(
 ) -> None:
     run = tmp_path / "run"
     adopt(weights, small_space, data, run, calibration=32, threads=1)
-    with pytest.raises(MismatchError, match=r"config\.calibration \(32 there, 16 now\)"):
+    with pytest.raises(MismatchError, match=r"calibration \(32 there, 16 now\)"):
         adopt(weights, small_space, data, run, calibration=16, threads=1)
     with pytest.raises(MismatchError, match="holds another run"):
         train(config, small_space, data, run)

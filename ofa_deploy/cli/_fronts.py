@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +16,31 @@ if TYPE_CHECKING:
     from ofa_deploy.search import FrontFile
     from ofa_deploy.space import Arch
 
-__all__ = ["ReadSeries", "read_fronts", "read_tables"]
+__all__ = ["ReadSeries", "doubts", "read_fronts", "read_tables"]
 
 _OF_DEVICE = re.compile(r"latency\[([^\]]+)\]")
 _MOST_SUBNETS = 200  # files of a run that are looked into
+
+
+def doubts(series_list: "Sequence[Series]") -> list[str]:
+    """What to say of the accuracy models that do not rank networks, of the fronts' own runs."""
+    from ofa_deploy.export import kept_as
+    from ofa_deploy.predict import load_accuracy_model
+
+    files: dict[Path, None] = {}
+    for series in series_list:
+        conditions = series.context.conditions
+        kept = kept_as(conditions.runtime, conditions.precision) if conditions else ""
+        if series.context.run:
+            files[Path(series.context.run) / f"accuracy{kept}.onnx"] = None
+    said = []
+    for path in files:
+        if not path.exists():
+            continue
+        with suppress(OfaDeployError):  # nobody named it: left alone where it cannot be read
+            if doubt := load_accuracy_model(path).doubt:
+                said.append(f"{path}: {doubt}")
+    return said
 
 
 @dataclass(frozen=True)

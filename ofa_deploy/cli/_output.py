@@ -34,6 +34,7 @@ __all__ = [
     "quoted",
     "resumable",
     "say",
+    "say_accuracy",
     "say_top1",
     "show_table",
     "wrote",
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichBars
     from rich.progress import TaskID
     from rich.table import Table
+
+    from ofa_deploy.predict import AccuracyModel
 
 P = ParamSpec("P")
 INTERRUPTED = 130
@@ -195,6 +198,13 @@ def say_top1(top1: Mapping[str, float], *, quiet: bool) -> None:
     """How good a trained supernet's smallest and largest subnet are, in percent."""
     small, large = top1["smallest"], top1["largest"]
     say(f"validation top-1: smallest {small:.1f} %, largest {large:.1f} %", quiet=quiet)
+
+
+def say_accuracy(model: "AccuracyModel", *, quiet: bool) -> None:
+    """How far an accuracy model is off, and a warning where it does not rank networks."""
+    say(str(model), quiet=quiet)
+    if model.doubt:
+        say(f"warning: {model.doubt}", quiet=quiet)
 
 
 def quoted(what: object) -> str:

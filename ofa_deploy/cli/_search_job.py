@@ -12,6 +12,7 @@ from ofa_deploy.cli._output import (
     progress,
     quoted,
     say,
+    say_accuracy,
     show_table,
     wrote,
 )
@@ -82,7 +83,7 @@ class SearchJob:
 
         wanted = [c.metric for c in self.asked if isinstance(c, Constraint)]
         models = models_of(accuracy, tables, [*wanted, *(self.objectives or ())])
-        say(str(accuracy), quiet=self.quiet)
+        say_accuracy(accuracy, quiet=self.quiet)
         for table in tables:
             latency = models.latency_on(table.conditions.device)
             of = f" of {table.conditions.device}" if len(tables) > 1 else ""

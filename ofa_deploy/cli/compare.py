@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ofa_deploy.cli._fronts import read_fronts, read_tables
+from ofa_deploy.cli._fronts import doubts, read_fronts, read_tables
 from ofa_deploy.cli._options import QuietOption
 from ofa_deploy.cli._output import guarded, quoted, say, show_table, wrote
 
@@ -115,6 +115,8 @@ def compare(
         told,
     )
     _show(report, quiet=quiet)
+    for doubt in doubts(shown):
+        say(f"warning: {doubt}", quiet=quiet)
     _write(report, out=out, png=png, svg=svg, csv=csv, json=json, relative=relative, quiet=quiet)
 
 

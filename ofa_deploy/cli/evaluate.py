@@ -14,7 +14,7 @@ from ofa_deploy.cli._output import (
     progress,
     quoted,
     resumable,
-    say,
+    say_accuracy,
     wrote,
 )
 
@@ -81,7 +81,7 @@ def evaluate(
         for arch, row in zip(archs, rows, strict=True)
     ]
     emit(shown, output, title="validation top-1, percent")
-    say(str(model), quiet=quiet)
+    say_accuracy(model, quiet=quiet)
     wrote(table, quiet=quiet)
     wrote(path, quiet=quiet)
     next_steps(_following(evaluator.record.search_space, run, runtime, precision), quiet=quiet)

@@ -16,6 +16,7 @@ from ofa_deploy.cli._output import (
     quoted,
     resumable,
     say,
+    say_accuracy,
     say_top1,
     show_table,
     wrote,
@@ -172,7 +173,7 @@ class _Quickstart:
 
         model, _, _ = accuracy_model(evaluator, SUBNETS, self.seed, self.bars)
         model.save(self.run / "accuracy.onnx")
-        say(str(model), quiet=self.quiet)
+        say_accuracy(model, quiet=self.quiet)
         return model
 
     def search(

@@ -6,6 +6,7 @@ elsewhere.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
@@ -27,6 +28,7 @@ Floats = npt.NDArray[np.float64]
 _SCHEMA = "accuracy-model/1"
 _LIMIT = 64 * 2**20
 _SEAL, _NO_SEAL = "sha256", "0" * 64
+_SURE = 1.645  # standard deviations that chance exceeds upwards in one case of twenty
 _CHUNK = 1024  # rows a pass: what lies between two layers stays in the second-level cache
 
 
@@ -122,6 +124,25 @@ class AccuracyModel:
     def save(self, path: Path | str) -> Path:
         """Write the model as ONNX."""
         return write_bytes(path, self._bytes)
+
+    @property
+    def doubt(self) -> str:
+        """What to say where the model is not seen to rank networks, else nothing.
+
+        That is where its rank correlation is what networks without any order would give: Kendall's
+        tau of n pairs then has the variance 2 (2n + 5) / 9n (n - 1).
+        """
+        n = self.networks
+        if not n:
+            return ""
+        by_chance = _SURE * math.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1)))
+        if self.kendall > by_chance:
+            return ""
+        return (
+            f"predicted top-1 does not rank these networks: rank correlation {self.kendall:.3f} "
+            f"from {n} subnets, and chance alone gives up to {by_chance:.3f}; go by measured "
+            "top-1, evaluate more subnets, or train longer if all are about as good"
+        )
 
     def __str__(self) -> str:
         if self.source:

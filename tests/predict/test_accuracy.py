@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from scipy.stats import kendalltau
 
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError, StorageError
 from ofa_deploy.predict import AccuracyModel, fit_accuracy, load_accuracy_model
@@ -43,6 +45,39 @@ def test_str_is_one_line_of_figures(model: AccuracyModel) -> None:
         f"accuracy model from 60 subnets: leave-one-out error {model.rmse:.2f} points, "
         f"rank correlation {model.kendall:.3f}"
     )
+
+
+@pytest.mark.parametrize(
+    ("networks", "kendall", "ranks"),
+    [
+        (40, -0.112, False),  # 1.645 deviations are 0.181
+        (40, 0.17, False),
+        (40, 0.19, True),
+        (9, 0.40, False),  # and 0.438
+        (9, 0.45, True),
+        (0, 0.0, True),  # from elsewhere: unknown
+    ],
+)
+def test_a_model_that_does_not_rank_says_so(
+    model: AccuracyModel, networks: int, kendall: float, ranks: bool
+) -> None:
+    judged = copy(model)
+    judged.networks, judged.kendall = networks, kendall
+    assert (judged.doubt == "") is ranks
+    if not ranks:
+        assert f"rank correlation {kendall:.3f} from {networks} subnets" in judged.doubt
+        assert "\n" not in judged.doubt
+
+
+def test_chance_gives_so_much_rank_correlation_in_one_case_of_twenty(model: AccuracyModel) -> None:
+    rng = np.random.default_rng(5)
+    judged = copy(model)
+    judged.networks = 12
+    ranked = 0
+    for _ in range(2000):
+        judged.kendall = float(kendalltau(rng.random(12), rng.random(12)).statistic)
+        ranked += judged.doubt == ""
+    assert 0.03 < ranked / 2000 < 0.07
 
 
 # -- on disk --------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import filelock
 
+from ofa_deploy._holder import holding, who_holds
 from ofa_deploy._leftovers import abandoned, held_file
 from ofa_deploy.errors import (
     BusyError,
@@ -415,17 +416,21 @@ def exclusive(folder: Path | str) -> Iterator[None]:
     with _storage_errors(folder, "write"):
         folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / ".lock", is_singleton=True)
+    again = lock.is_locked
     with _storage_errors(folder, "lock"):
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:  # an OSError too
+            who = who_holds(folder)
             raise BusyError(
-                f"{folder}: another ofa-deploy is at work there; wait for it, or name another"
+                f"{folder}: another ofa-deploy is at work there{who and f' ({who})'}; wait for it, "
+                "or name another folder"
             ) from None
     try:
         for left in abandoned(folder, r"\..+\.", _TEMPORARY):  # by a process killed while writing
             left.unlink(missing_ok=True)
-        yield
+        with nullcontext() if again else holding(folder):
+            yield
     finally:
         lock.release()
 

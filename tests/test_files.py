@@ -6,8 +6,10 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -430,7 +432,68 @@ def test_second_process_is_told_that_the_folder_is_busy(tmp_path: Path) -> None:
         error = taken(tmp_path)
         process.communicate(timeout=60)
     assert isinstance(error, BusyError)
-    assert str(tmp_path) in str(error)
+    since = f"{datetime.now():%Y-%m-%d}"
+    who = f"process {process.pid} on {socket.gethostname()} since {since}"
+    assert str(error).startswith(f"{tmp_path}: another ofa-deploy is at work there ({who}")
+    assert not (tmp_path / ".holder").exists()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "{",
+        "[]",
+        "9" * 5_000,
+        '{"process": true, "host": "a", "since": "2026-01-31T14:05:00+00:00"}',
+        '{"process": -1, "host": "a", "since": "2026-01-31T14:05:00+00:00"}',
+        '{"process": 1, "host": "a b", "since": "2026-01-31T14:05:00+00:00"}',
+        '{"process": 1, "host": "a", "since": "yesterday"}',
+        '{"process": 1, "host": "a", "since": 7}',
+    ],
+)
+def test_word_of_the_holder_is_not_believed_unseen(tmp_path: Path, said: str) -> None:
+    with holder(tmp_path) as process:
+        (tmp_path / ".holder").write_text(said)
+        error = taken(tmp_path)
+        process.communicate(timeout=60)
+    assert "at work there; wait for it" in str(error)
+
+
+def test_stale_word_of_a_holder_is_not_told(tmp_path: Path) -> None:
+    with holder(tmp_path) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=60)
+    stale = (tmp_path / ".holder").read_text()
+    assert json.loads(stale)["process"] == process.pid
+    with holder(tmp_path) as process:
+        (tmp_path / ".holder").write_text(stale)
+        error = taken(tmp_path)
+        process.communicate(timeout=60)
+    assert "at work there; wait for it" in str(error)
+
+
+def test_word_of_the_holder_follows_no_link(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text('{"process": 1, "host": "a", "since": "2026-01-31T14:05:00+00:00"}')
+    before = precious.read_text()
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".holder").symlink_to(precious)
+    assert taken(run) is None
+    with holder(run) as process:
+        (run / ".holder").unlink()
+        (run / ".holder").symlink_to(precious)
+        error = taken(run)
+        process.communicate(timeout=60)
+    assert "process 1" not in str(error)
+    assert precious.read_text() == before
+
+
+def test_word_of_the_holder_stays_while_it_enters_again(tmp_path: Path) -> None:
+    with exclusive(tmp_path):
+        assert taken(tmp_path) is None
+        assert (tmp_path / ".holder").exists()
 
 
 def test_lock_goes_with_a_killed_process(tmp_path: Path) -> None:

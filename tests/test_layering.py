@@ -19,16 +19,8 @@ LAYERS = {
     for layer, names in enumerate(
         (
             (
-                *(
-                    "errors",
-                    "_blas",
-                    "_files",
-                    "_folders",
-                    "_interrupt",
-                    "_leftovers",
-                    "_processes",
-                ),
-                *("_progress", "_quantities", "_units"),
+                *("errors", "_blas", "_files", "_folders", "_holder", "_interrupt"),
+                *("_leftovers", "_processes", "_progress", "_quantities", "_units"),
             ),
             ("space", "pareto", "data"),
             ("cost", "graph", "hardware", "runtimes"),
@@ -42,6 +34,7 @@ LAYERS = {
 }
 # The only imports within a layer: (who imports, what is imported). Never both ways round.
 SIDEWAYS = {
+    ("_files", "_holder"),
     ("_files", "_leftovers"),
     ("_files", "errors"),
     ("pareto", "space"),

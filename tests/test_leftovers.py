@@ -80,7 +80,7 @@ def test_what_is_no_leftover_stays(tmp_path: Path) -> None:
 def test_folder_that_is_entered_is_tidied(tmp_path: Path) -> None:
     (tmp_path / LEFT).write_text("half")
     with exclusive(tmp_path):
-        assert names(tmp_path) == [".lock"]
+        assert names(tmp_path) == [".holder", ".lock"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs locks that go with a process")

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SearchJob"]
 
+_MOVED = 2.0  # further from its table than clocks and heat take a device now and then
+
 Kind = Literal["predicted", "measured"]
 
 
@@ -160,13 +162,13 @@ class SearchJob:
             check_here(table, mend="profile anew, or search with --no-verify")
             check_provable(self.asked, measurable(table))
         proofs: list[_Proof] = []
-        failed: dict[str, InfeasibleError] = {}
+        hopeful, failed = self._hopeful(known)
         with exclusive(run):
             evaluator = load_evaluator(run, progress(self.quiet), data=data)
-            for accuracy, table in known:
+            for accuracy, table, models in hopeful:
                 form = f"-{in_a_name(form_of(table))}" if len(known) > 1 else ""
                 try:
-                    proofs.append(self._prove_one(accuracy, table, evaluator, form))
+                    proofs.append(self._prove_one(accuracy, table, models, evaluator, form))
                 except InfeasibleError as error:
                     failed[form_of(table)] = error
             if not proofs:
@@ -177,10 +179,61 @@ class SearchJob:
             subnet = keep(evaluator, best, self.name)
         self._tell(proofs, best, subnet)
 
+    def _hopeful(
+        self, known: "Sequence[Known]"
+    ) -> "tuple[list[tuple[AccuracyModel, LatencyTable, Models]], dict[str, InfeasibleError]]":
+        """Those whose table may meet the budget, with their models; of the others, why not.
+
+        Raises:
+            InfeasibleError: if none does, before anything is loaded or measured.
+        """
+        hopeful = []
+        failed: dict[str, InfeasibleError] = {}
+        for accuracy, table in known:
+            models = self.models(accuracy, [table])
+            try:
+                self._refuse_hopeless(models)
+            except InfeasibleError as error:
+                failed[form_of(table)] = error
+            else:
+                hopeful.append((accuracy, table, models))
+        if not hopeful:
+            raise _none_fits(failed)
+        return hopeful, failed
+
+    def _refuse_hopeless(self, models: "Models") -> None:
+        """See that the budget is not far beyond what the table reaches.
+
+        Raises:
+            InfeasibleError: if it is, with what can be reached and the nearest network.
+        """
+        from ofa_deploy.search import Problem
+
+        problem = Problem.build(
+            models.space,
+            accuracy=models.accuracy,
+            latency=models.latency,
+            metrics=models.metrics,
+            constraints=self.asked,
+        )
+        if far := problem.out_of_reach(_MOVED):
+            try:
+                self.front(models, self.asked)
+            except InfeasibleError as error:
+                raise _measured_nothing(error, far) from None
+        if near := problem.out_of_reach():
+            beyond = ", ".join(map(str, near))
+            say(
+                f"{beyond}: out of reach by the table as it is; a few blocks are measured, in case "
+                "this machine now runs at another speed",
+                quiet=self.quiet,
+            )
+
     def _prove_one(
         self,
         accuracy: "AccuracyModel",
         table: "LatencyTable",
+        models: "Models",
         evaluator: "Evaluator",
         form: str,
     ) -> _Proof:
@@ -189,7 +242,6 @@ class SearchJob:
         from ofa_deploy.pareto import ParetoFront
 
         bars = progress(self.quiet)
-        models = self.models(accuracy, [table])
         now = as_of_now(table, models.whole(table), bars)
         if now is not table:
             models = self.models(accuracy, [now])
@@ -244,6 +296,17 @@ class SearchJob:
             budgets=tuple(c.limit for c in limits if c.metric == "latency"),
         )
         return file.save(stem.with_name(f"{stem.name}.front.json"))
+
+
+def _measured_nothing(error: InfeasibleError, far: "Sequence[Constraint]") -> InfeasibleError:
+    """The error, with why no measurement would help."""
+    why = "no measurement changes that"
+    if all(each.metric.startswith(("latency", "energy")) for each in far):
+        why = (
+            f"this machine would have to differ from its table by more than a factor of {_MOVED:g},"
+            " which ofa-deploy tables check FILE --device local finds out"
+        )
+    return InfeasibleError(f"{error}; nothing was measured: {why}", error.reachable, error.nearest)
 
 
 def _none_fits(failed: "Mapping[str, InfeasibleError]") -> InfeasibleError:

@@ -25,6 +25,8 @@ __all__ = ["Bounded", "Metric", "Problem", "Uncertain", "parse_objectives"]
 Floats = npt.NDArray[np.float64]
 Masks = Sequence[npt.NDArray[np.bool_]]
 
+_OF_A_MOMENT = ("latency", "energy")  # a device may run at another speed later
+
 
 class Metric(Protocol):
     """A model of one metric."""
@@ -183,12 +185,34 @@ class Problem:
                 ):
                     raise self.infeasible()
 
+    def out_of_reach(self, slack: float = 1.0) -> list[Constraint]:
+        """Limits that no network keeps even at the lower end of its intervals.
+
+        Args:
+            slack: times and energy may be off by this factor too, as where a device now runs at
+                another speed than when it was measured.
+        """
+        found = []
+        for each in self.constraints:
+            model = self.metrics[each.metric]
+            if not isinstance(model, Bounded):
+                continue
+            least, greatest = self._ends(model, lower=each.upper)
+            off = slack if split_metric(each.metric)[0] in _OF_A_MOMENT else 1.0
+            if least / off > each.limit if each.upper else greatest * off < each.limit:
+                found.append(each)
+        return found
+
     def _reachable(self, constraint: Constraint, model: Bounded) -> tuple[float, float]:
         """The bounds of what the limit is held against."""
+        return self._ends(model, lower=not constraint.upper)
+
+    def _ends(self, model: Bounded, *, lower: bool) -> tuple[float, float]:
+        """Least and greatest at the lower end of the model's intervals, or at their upper end."""
         least, greatest = model.bounds(self.domain.allowed)
         if isinstance(model, Widening):
             low, high = model.widen(np.array([least, greatest]))
-            least, greatest = high if constraint.upper else low
+            least, greatest = low if lower else high
         return float(least), float(greatest)
 
     def infeasible(

@@ -453,6 +453,26 @@ def test_limit_within_the_margin_is_explained(tiny_space: SearchSpace, accuracy:
     assert f"latency reaches from {told} with its error ({without} without)" in str(caught.value)
 
 
+def test_what_is_out_of_reach_at_any_speed(tiny_space: SearchSpace, accuracy: Accuracy) -> None:
+    latency = latency_of(tiny_space, margin=0.25)
+    least, greatest = latency.bounds()
+    macs = tiny_space.cost(tiny_space.smallest).macs
+
+    def beyond(text: str, slack: float) -> bool:
+        models = {"accuracy": accuracy, "latency": latency}
+        return bool(
+            Problem.build(tiny_space, **models, constraints=[text]).out_of_reach(slack)  # type: ignore[arg-type]
+        )
+
+    for slack in (1.0, 2.0):
+        for inside in (False, True):
+            off = 1.01 if inside else 0.99
+            assert beyond(f"latency <= {0.75 * least / slack * off:.6f} ms", slack) is not inside
+            assert beyond(f"latency >= {1.25 * greatest * slack / off:.6f} ms", slack) is not inside
+        assert beyond(f"macs <= {macs - 1}", slack) and not beyond(f"macs <= {macs}", slack)
+        assert not beyond("top1 >= 100 %", slack), "bounds that nobody knows refuse nothing"
+
+
 # -- several devices, names -----------------------------------------------------------------
 
 

@@ -24,6 +24,7 @@ import filelock
 
 from ofa_deploy._holder import holding, who_holds
 from ofa_deploy._leftovers import abandoned, held_file
+from ofa_deploy._validation import problem
 from ofa_deploy.errors import (
     BusyError,
     FileFormatError,
@@ -278,11 +279,7 @@ def read_model(path: Path | str, model: "type[Model]", *, schema: str) -> "Model
     try:
         return model.model_validate_json(data, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "file"
-        where = " ".join(where.split())
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise FileFormatError(f"{path}: {where}: {first['msg']}{more}") from None
+        raise FileFormatError(f"{path}: {problem(error)}") from None
 
 
 def _check_schema(path: Path | str, found: object, expected: str) -> None:

@@ -206,10 +206,10 @@ BROKEN = {
     "deep": ("[" * 200_000, "recursion"),
     "long number": ('{"count": ' + "9" * 5000 + "}", "digits"),
     "list": ("[1, 2]", "expected a JSON object, found list"),
-    "missing field": ('{"schema": "sample/2"}', "count: Field required"),
+    "missing field": ('{"schema": "sample/2"}', "count: expected, but not there"),
     "two missing": ('{"schema": "sample/2", "share": "x"}', "and 1 more"),
-    "wrong type": ('{"schema": "sample/2", "count": "many"}', "count: .*integer"),
-    "unknown field": ('{"schema": "sample/2", "count": 1, "cuont": 1}', "cuont: Extra"),
+    "wrong type": ('{"schema": "sample/2", "count": "many"}', "count: expected a whole number, found 'many'"),
+    "unknown field": ('{"schema": "sample/2", "count": 1, "cuont": 1}', "cuont: unknown"),
     "newer": ('{"schema": "sample/3", "count": 1, "new": 1}', "newer ofa-deploy.*upgrade"),
     "much newer": ('{"schema": "sample/10", "count": 1}', "newer ofa-deploy"),
     "older": ('{"schema": "sample/1", "count": 1}', "expected a file of schema 'sample/2'"),
@@ -244,7 +244,7 @@ def test_odd_schema_versions_are_refused(tmp_path: Path, version: str) -> None:
 
 def test_refusal_stays_on_one_line_whatever_the_file_says(tmp_path: Path) -> None:
     path = write_json(tmp_path / "file.json", {"schema": "sample/2", "count": 1, "a\nb": 1})
-    check_refused(path, "Extra")
+    check_refused(path, "a b: unknown")
 
 
 @given(cut=st.integers(0, len(WHOLE) - 1))

@@ -20,7 +20,7 @@ LAYERS = {
         (
             (
                 *("errors", "_blas", "_files", "_folders", "_holder", "_interrupt"),
-                *("_leftovers", "_processes", "_progress", "_quantities", "_units"),
+                *("_leftovers", "_processes", "_progress", "_quantities", "_units", "_validation"),
             ),
             ("space", "pareto", "data"),
             ("cost", "graph", "hardware", "runtimes"),
@@ -36,6 +36,7 @@ LAYERS = {
 SIDEWAYS = {
     ("_files", "_holder"),
     ("_files", "_leftovers"),
+    ("_files", "_validation"),
     ("_files", "errors"),
     ("pareto", "space"),
     ("runtimes", "graph"),

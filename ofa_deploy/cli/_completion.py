@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import typer
 from typer.core import TyperGroup
 
 __all__ = ["NAMES", "CompletingGroup"]
@@ -61,6 +62,23 @@ class CompletingGroup(TyperGroup):
     def __init__(self, *, commands: Any = None, **settings: Any) -> None:
         super().__init__(commands=commands, **settings)
         _attach(self.commands.values(), "")
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; an option's bad value is told as all other bad values are."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            _reword(error)
+            raise
+
+
+def _reword(error: typer.BadParameter) -> None:
+    from pydantic import ValidationError
+
+    from ofa_deploy._validation import problem
+
+    if isinstance(error.__cause__, ValidationError):  # as newer versions of typer find it
+        error.message = problem(error.__cause__)
 
 
 def _attach(commands: Iterable[Any], above: str) -> None:

@@ -11,11 +11,12 @@ import onnx
 from pydantic import ValidationError
 
 from ofa_deploy._files import write_bytes
+from ofa_deploy._validation import problem
 from ofa_deploy.errors import FileFormatError, InputError
 from ofa_deploy.export.options import MAX_BATCH, ExportOptions
 from ofa_deploy.export.target import Built, Target, ending
 from ofa_deploy.runtimes import Runtime, Session
-from ofa_deploy.runtimes.base import Floats, one_line
+from ofa_deploy.runtimes.base import Floats
 from ofa_deploy.runtimes.onnx_fp16 import half
 from ofa_deploy.runtimes.openvino import OpenVino, pack, unpack
 from ofa_deploy.runtimes.openvino_library import nncf_version
@@ -302,7 +303,7 @@ class TensorRtTarget(Target):
         try:
             record = EngineRecord.model_validate_json(ending(files, ".plan.json"))
         except ValidationError as error:
-            raise FileFormatError(f"not the record of an engine: {one_line(error)}") from None
+            raise FileFormatError(f"not the record of an engine: {problem(error)}") from None
         if record.settings.version_compatible:
             raise InputError(
                 f"{self.name} is an engine for many versions, which may bring code for this "

@@ -19,6 +19,7 @@ from pydantic import (
 
 from ofa_deploy._files import read_toml
 from ofa_deploy._folders import shipped
+from ofa_deploy._validation import problem
 from ofa_deploy.errors import FileFormatError, InputError, UnknownNameError
 from ofa_deploy.hardware.connection import Connection
 
@@ -338,7 +339,4 @@ def _validated(path: Path, found: dict[str, Any]) -> Device:
     try:
         return Device.model_validate_json(text, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "file"
-        what = first["msg"].removeprefix("Value error, ")
-        raise FileFormatError(f"{path}: {where}: {what}") from None
+        raise FileFormatError(f"{path}: {problem(error)}") from None

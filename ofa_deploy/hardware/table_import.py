@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from ofa_deploy._validation import problem
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError, UnknownNameError
 from ofa_deploy.hardware.figures import Figure, Form, Readings
 from ofa_deploy.hardware.measurement import Conditions
@@ -184,11 +185,7 @@ class _Match:
         try:
             return BlockEntry.of(block, ms=ms, spread=spread, count=count, batch=batch)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise FileFormatError(
-                f"{self.path}: block {block.key}: {first['loc'][0]}: {first['msg']}, found "
-                f"{first['input']:g}"
-            ) from None
+            raise FileFormatError(f"{self.path}: block {block.key}: {problem(error)}") from None
 
     def _refuse(self, space: SearchSpace, missing: list[Block]) -> None:
         import difflib

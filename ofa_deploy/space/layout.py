@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ofa_deploy._files import digest, read_toml
+from ofa_deploy._validation import problem
 from ofa_deploy.errors import FileFormatError, InputError
 from ofa_deploy.space.block import Activation, make_divisible
 
@@ -214,9 +215,7 @@ class Layout:
         try:
             return TypeAdapter(cls).validate_python(value)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = " ".join(".".join(map(str, first["loc"])).split()) or "file"
-            raise FileFormatError(f"not a search space: {where}: {first['msg']}") from None
+            raise FileFormatError(f"not a search space: {problem(error)}") from None
         except InputError as error:
             raise FileFormatError(f"not a search space: {error}") from None
 

@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from ofa_deploy._quantities import PositiveCount
+from ofa_deploy._validation import problem
 from ofa_deploy.data import augmentation_names
 from ofa_deploy.errors import InputError, UnknownNameError
 
@@ -264,13 +265,11 @@ def build_config(method: str, **settings: object) -> TrainConfig:
 
 def _one_line(error: ValidationError, config: type[Common]) -> str:
     first = error.errors(include_url=False)[0]
-    where = ".".join(map(str, first["loc"]))
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        method = config.model_fields["method"].default
-        known = ", ".join(sorted(config.model_fields.keys() - {"method"}))
-        message = f"method {method} has no setting {where}; it has {known}"
-    return f"training settings: {f'{where}: ' if where else ''}{message}"
+    if first["type"] != "extra_forbidden":
+        return f"training settings: {problem(error)}"
+    where, method = ".".join(map(str, first["loc"])), config.model_fields["method"].default
+    known = ", ".join(sorted(config.model_fields.keys() - {"method"}))
+    return f"training settings: {where}: method {method} has no setting {where}; it has {known}"
 
 
 AnyConfig = Annotated[TrainConfig | ImportConfig, Field(discriminator="method")]

@@ -128,7 +128,9 @@ def test_adapt_brings_own_classes_to_given_weights(cli: Callable[..., Any], phot
         (["train", "--resume"], "nothing to resume there"),
         (["train", "--set", "lr"], "--set: expected NAME=VALUE, found 'lr'"),
         (["train", "--set", "colour=1"], "training settings: colour: "),
-        (["train", "--set", "lr=fast"], "training settings: lr: "),
+        (["train", "--set", "lr=fast"], "settings: lr: expected a number, found 'fast'"),
+        (["train", "--epochs", 1], "settings: epochs: expected at least 2, found 1"),
+        (["train", "--set", "batch=1.5"], "batch: expected a whole number, found 1.5"),
         (["train", "--config", "none.toml"], "none.toml: no such file"),
         (["train", "--augment", "crop+blur"], "unknown augmentation 'blur'"),
         (["train", "--set", "method=genetic"], "unknown method 'genetic'"),
@@ -253,7 +255,7 @@ def test_dry_run_lists_the_settings(cli: Callable[..., Any]) -> None:
 def test_adapt_keeps_a_warm_up(cli: Callable[..., Any]) -> None:
     given = ("--weights", "w.pth", "--space", SPACE, "--data", "glyphs", "--run", "r")
     refused = cli("adapt", *given, "--epochs", 2)
-    assert refused.code == 2 and "equal to 3" in refused.stderr
+    assert refused.code == 2 and "'--epochs': expected at least 3, found '2'" in refused.stderr
 
 
 # -- ranks and devices ----------------------------------------------------------------------

@@ -66,7 +66,7 @@ def test_an_option_is_finite(name: tuple[str, ...], command: Any, option: Any, v
     ]
     made = in_process(*name, *needed, f"{option.opts[0]}={value}")
     assert made.code == 2, made.stderr
-    why = r"expected a finite number|Input should be (less|greater) than"
+    why = r"expected (a finite number|at (least|most) .*|(more|less) than .*), found"
     assert re.search(rf"Invalid value for '?{option.opts[0]}'?: ({why})", made.stderr)
 
 

@@ -93,7 +93,7 @@ def test_device_is_a_name_and_no_path(folder: Path, name: str) -> None:
         ),
         (TEXT.replace('"local"', '"telnet://board"'), "connection: expected 'local' or ssh://"),
         (TEXT.replace('["onnxruntime"]', '["onnx runtime"]'), "runtimes.0: "),
-        (TEXT.replace('["fp32"]', "[]"), "file: runtimes and precisions may be empty only"),
+        (TEXT.replace('["fp32"]', "[]"), "runtimes and precisions may be empty only"),
         (TEXT + 'architecture = "z80"\n', "architecture: "),
         (TEXT + "cores = [0, 1, 0]\n", "cores: a core stands twice"),
         (TEXT + "cores = [-1]\n", "cores.0: "),

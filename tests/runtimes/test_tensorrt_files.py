@@ -167,12 +167,12 @@ def test_a_plan_without_a_record(tmp_path: Path) -> None:
     ("field", "value", "message"),
     [
         ("schema", "tensorrt-engine/2", "written by a newer ofa-deploy"),
-        ("precision", "int4", "precision: Input should be"),
-        ("sha256", "../../etc/passwd", "sha256: String should match"),
-        ("size", -1, "size: Input should be greater than 0"),
-        ("settings", {"batches": [3, 2, 1]}, "settings: Value error, batches: expected 1 <="),
+        ("precision", "int4", "precision: expected"),
+        ("sha256", "../../etc/passwd", "sha256: expected text of the form"),
+        ("size", -1, "size: expected more than 0"),
+        ("settings", {"batches": [3, 2, 1]}, "settings: batches: expected 1 <="),
         ("settings", {"bathces": [1, 1, 1]}, "settings.bathces: Unexpected keyword argument"),
-        ("gpus", 2, "gpus: Extra inputs are not permitted"),
+        ("gpus", 2, "gpus: unknown"),
     ],
 )
 def test_a_record_that_does_not_hold(

@@ -145,7 +145,7 @@ HOSTILE = {
     "unknown in a stage": (GOOD + "colour = 1\n", "stages.1.colour: "),
     "unknown in the stem": (swap("[stem]", "[stem]\ncolour = 1"), "stem.colour: "),
     "unknown with a line break": ('"a\\nb" = 1\n' + GOOD, "a b: "),
-    "missing": (swap("classes = 7\n", ""), "classes: Field required"),
+    "missing": (swap("classes = 7\n", ""), "classes: expected, but not there"),
     "missing in a stage": (swap("stride = 1\n", ""), "stages.1.stride: "),
     "text for a number": (swap("classes = 7", 'classes = "7"'), "classes: "),
     "number for a flag": (swap("se = true", "se = 1"), "stages.0.se: "),

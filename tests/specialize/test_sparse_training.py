@@ -202,5 +202,5 @@ def test_of_equal_epochs_the_last_is_kept(make: Make, monkeypatch: pytest.Monkey
 
 
 def test_all_but_nothing_sparse_is_one_line() -> None:
-    with pytest.raises(InputError, match="sparsity: Input should be less than 1"):
+    with pytest.raises(InputError, match="sparsity: expected less than 1"):
         settings("dst", sparsity=1.0)

@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ofa_deploy._files import digest, read_bytes, read_model, write_bytes, write_model
+from ofa_deploy._validation import problem
 from ofa_deploy.errors import DeviceError, FileFormatError
 from ofa_deploy.runtimes.parts import pack_parts, unpack_parts
 from ofa_deploy.runtimes.trt.settings import EngineSettings
@@ -93,9 +94,7 @@ def unpack(artefact: bytes) -> tuple[EngineRecord, bytes]:
         text, plan = unpack_parts(artefact, (_RECORD, _PLAN))
         record = EngineRecord.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or _RECORD
-        raise FileFormatError(f"not an engine of ofa-deploy: {where}: {first['msg']}") from None
+        raise FileFormatError(f"not an engine of ofa-deploy: {problem(error)}") from None
     except ValueError as error:
         raise FileFormatError(f"not an engine of ofa-deploy: {error}") from None
     _check_plan(record, plan, "the engine")

@@ -16,6 +16,7 @@ import onnx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ofa_deploy._files import read_bytes, read_model, write_bytes, write_model
+from ofa_deploy._validation import problem
 from ofa_deploy.errors import FileFormatError, InputError
 from ofa_deploy.runtimes.base import one_line
 from ofa_deploy.runtimes.onnx_file import check_self_contained
@@ -149,7 +150,7 @@ def build_recipe(
     try:
         recipe = Recipe.model_validate_json(text)
     except ValidationError as error:
-        raise FileFormatError(f"not a {_SCHEMA}: {one_line(error)}") from None
+        raise FileFormatError(f"not a {_SCHEMA}: {problem(error)}") from None
     _check_onnx(Path(recipe.onnx), data, recipe)
     runtime = TensorRt(recipe.settings, module=module, cuda=cuda)
     return runtime.build_ready(data, recipe.precision)

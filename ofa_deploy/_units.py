@@ -10,6 +10,7 @@ __all__ = [
     "metric",
     "milliseconds",
     "percent",
+    "percent_within",
     "short",
     "size",
     "span",
@@ -39,6 +40,15 @@ def interval(low: float | None, value: float | None, high: float | None) -> str:
 def percent(value: float | None) -> str:
     """Two decimals; the sign stands in the heading."""
     return UNKNOWN if value is None else f"{value:.2f}"
+
+
+def percent_within(value: float | None, ends: tuple[float | None, float | None]) -> str:
+    """With half the width of the interval, where there is one: ``86.29 ±1.4``."""
+    low, high = ends
+    if low is None or high is None:
+        return percent(value)
+    half = (high - low) / 2
+    return f"{percent(value)} ±{half:.1f}" if half >= 0.1 else f"{percent(value)} ±{half:.2f}"
 
 
 def count(value: float | None, digits: int = 3) -> str:
@@ -76,6 +86,8 @@ def metric(name: str, value: float, digits: int = 3) -> str:
     kind = name.partition("[")[0].partition(".")[0]
     if name.endswith(".spread"):
         return f"{100 * value:.1f} %"
+    if name.endswith(".images"):
+        return f"{value:.0f}"
     if kind in ("latency", "energy"):
         return f"{milliseconds(value, digits)} {'ms' if kind == 'latency' else 'mJ'}"
     if kind == "top1":

@@ -23,10 +23,10 @@ OBJECTIVES: Mapping[str, str] = {"top1": "max", "latency": "min"}
 class Candidate:
     """One network and what is known of it.
 
-    Metrics are keyed by name: ``top1`` (percent), ``latency`` or ``latency[device]`` (ms),
-    ``latency.p99`` and other percentiles of single runs, ``latency.spread`` (the relative range of
-    ``latency`` over the measuring processes), ``energy`` (mJ), ``macs``, ``params``,
-    ``peak_memory`` and ``model_size`` (bytes).
+    Metrics are keyed by name: ``top1`` (percent), ``top1.images`` (how many it was judged on),
+    ``latency`` or ``latency[device]`` (ms), ``latency.p99`` and other percentiles of single runs,
+    ``latency.spread`` (the relative range of ``latency`` over the measuring processes), ``energy``
+    (mJ), ``macs``, ``params``, ``peak_memory`` and ``model_size`` (bytes).
 
     Attributes:
         predicted: what models say.

@@ -253,7 +253,8 @@ class _Quickstart:
                 conditions=table.conditions,
                 budgets=tuple(budgets),
             ).save(self.run / "fronts" / f"{name}.front.json")
-        reported = [_on_test(candidate) for candidate in best]
+        images = len(evaluator.data.test)
+        reported = [_on_test(candidate, images) for candidate in best]
         rows = front_rows([Series("test set", ParetoFront(tuple(reported)), "measured")])
         show_table(rich_table(rows, title="One subnet a budget; top-1 on the test set"))
         kept = zip(reported, self.names(), strict=True)
@@ -283,8 +284,8 @@ class _Quickstart:
         wrote(write_html(self.run / "report.html", report), quiet=self.quiet)
 
 
-def _on_test(candidate: "Candidate") -> "Candidate":
+def _on_test(candidate: "Candidate", images: int) -> "Candidate":
     """The candidate with its test accuracy in place of the one it was chosen by."""
     measured = dict(candidate.measured)
-    measured["top1"] = measured.pop("test_top1")
+    measured |= {"top1": measured.pop("test_top1"), "top1.images": float(images)}
     return replace(candidate, measured=measured)

@@ -56,6 +56,7 @@ class DeviceExaminer:
             return []
         shipped = self.shipped
         accuracies = shipped.validate(archs, progress=self.progress)
+        images = float(len(self.evaluator.data.validation))
         space = self.space or self.evaluator.record.search_space
         batch = self.conditions.batch
         taken = measure(
@@ -72,7 +73,7 @@ class DeviceExaminer:
         )
         self._compare_clocks(taken[REFERENCE].ms)
         return [
-            {"top1": top1, **_figures(taken[str(arch)])}
+            {"top1": top1, "top1.images": images, **_figures(taken[str(arch)])}
             for arch, top1 in zip(archs, accuracies, strict=True)
         ]
 

@@ -3,17 +3,20 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import TYPE_CHECKING, TypedDict, cast
 
-from ofa_deploy._units import UNKNOWN, count, interval, milliseconds, percent
+from ofa_deploy._units import UNKNOWN, count, interval, milliseconds, percent_within
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.report.series import TOP1, Series, check, known
 from ofa_deploy.space import Arch
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+_SURE = 1.645  # standard deviations of a 90 % interval, as those of predictions are
 
 __all__ = ["Row", "TextTable", "csv_text", "front_rows", "front_table", "rich_table"]
 
@@ -22,7 +25,8 @@ class Row(TypedDict):
     """One network of a report; None where a value is unknown.
 
     Times in ms, accuracies in percent; ``measured_ms`` and ``top1`` are measurements,
-    ``measured_spread`` is relative.
+    ``measured_spread`` is relative. ``top1_low`` and ``top1_high`` are what the number of images
+    leaves open.
     """
 
     series: str
@@ -34,7 +38,11 @@ class Row(TypedDict):
     measured_ms: float | None
     measured_spread: float | None
     top1_predicted: float | None
+    top1_predicted_low: float | None
+    top1_predicted_high: float | None
     top1: float | None
+    top1_low: float | None
+    top1_high: float | None
     macs: float | None
     params: float | None
     arch: str
@@ -65,6 +73,8 @@ def front_rows(series_list: Sequence[Series]) -> list[Row]:
 def _row(series: Series, candidate: Candidate) -> Row:
     latency = series.latency
     low, high = candidate.intervals.get(latency, (None, None))
+    top1_low, top1_high = candidate.intervals.get(TOP1, (None, None))
+    open_low, open_high = _wilson(candidate.measured)
     return Row(
         series=series.label,
         device=series.panel,
@@ -75,11 +85,27 @@ def _row(series: Series, candidate: Candidate) -> Row:
         measured_ms=candidate.measured.get(latency),
         measured_spread=candidate.measured.get(f"{latency}.spread"),
         top1_predicted=candidate.predicted.get(TOP1),
+        top1_predicted_low=top1_low,
+        top1_predicted_high=top1_high,
         top1=candidate.measured.get(TOP1),
+        top1_low=open_low,
+        top1_high=open_high,
         macs=known(candidate, "macs"),
         params=known(candidate, "params"),
         arch=str(candidate.arch),
     )
+
+
+def _wilson(measured: Mapping[str, float]) -> tuple[float, float] | tuple[None, None]:
+    """The 90 % interval of a share of so many images, in percent (Wilson 1927)."""
+    images = measured.get(f"{TOP1}.images", 0)
+    if TOP1 not in measured or images < 1:
+        return None, None
+    share, z = measured[TOP1] / 100, _SURE
+    middle = share + z**2 / (2 * images)
+    half = z * sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
+    low, high = (100 * end / (1 + z**2 / images) for end in (middle - half, middle + half))
+    return max(low, 0.0), min(high, 100.0)
 
 
 def _either(row: Row, other: Row) -> Row:
@@ -135,8 +161,18 @@ _COLUMNS: tuple[tuple[str, bool, Callable[[Row], str]], ...] = (
         lambda row: interval(row["low_ms"], row["predicted_ms"], row["high_ms"]),
     ),
     ("Measured ms", True, lambda row: _measured(row)),
-    ("Predicted top-1 %", True, lambda row: percent(row["top1_predicted"])),
-    ("Measured top-1 %", True, lambda row: percent(row["top1"])),
+    (
+        "Predicted top-1 %",
+        True,
+        lambda row: percent_within(
+            row["top1_predicted"], (row["top1_predicted_low"], row["top1_predicted_high"])
+        ),
+    ),
+    (
+        "Measured top-1 %",
+        True,
+        lambda row: percent_within(row["top1"], (row["top1_low"], row["top1_high"])),
+    ),
     ("MACs", True, lambda row: count(row["macs"])),
     ("Params", True, lambda row: count(row["params"])),
     ("Architecture", False, lambda row: row["arch"]),

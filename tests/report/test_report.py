@@ -16,8 +16,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 from rich.console import Console
+from scipy.stats import binomtest
 
-from ofa_deploy._units import count, interval, metric, milliseconds, size
+from ofa_deploy._units import count, interval, metric, milliseconds, percent_within, size
 from ofa_deploy.errors import InputError, StorageError, UnknownNameError
 from ofa_deploy.pareto import Candidate, ParetoFront
 from ofa_deploy.report import (
@@ -211,7 +212,11 @@ def test_rows_hold_each_network_once_with_all_that_is_known() -> None:
             measured_ms=1.1,
             measured_spread=None,
             top1_predicted=69.0,
+            top1_predicted_low=None,
+            top1_predicted_high=None,
             top1=68.0,
+            top1_low=None,
+            top1_high=None,
             macs=None,
             params=None,
             arch=str(arch(1)),
@@ -284,9 +289,42 @@ def test_terminal_table_fits_80_columns_and_shows_brackets() -> None:
     assert str(arch(1)) in shown(rich_table(rows, arch=True), 140)
 
 
+@pytest.mark.parametrize(("top1", "images"), [(80.5, 2000), (0.0, 40), (100.0, 9), (50.0, 2)])
+def test_measured_top1_has_the_interval_of_its_images(top1: float, images: int) -> None:
+    judged = {"latency": 1.0, "top1": top1, "top1.images": float(images)}
+    told = {"latency": 1.0, "top1": 81.25}
+    ends = {"top1": (79.75, 82.75)}
+    one = Candidate(arch(1), predicted=told, intervals=ends, measured=judged)
+    (row,) = front_rows([Series("x", front(one), "measured")])
+    expected = binomtest(round(top1 / 100 * images), images).proportion_ci(0.9, method="wilson")
+    assert row["top1_low"] is not None and row["top1_high"] is not None
+    assert row["top1_low"] / 100 == pytest.approx(expected.low, abs=1e-4)
+    assert row["top1_high"] / 100 == pytest.approx(expected.high, abs=1e-4)
+    assert (row["top1_predicted_low"], row["top1_predicted_high"]) == ends["top1"]
+    text = shown(rich_table([row]), 100)
+    assert f"{top1:.2f} ±{(row['top1_high'] - row['top1_low']) / 2:.1f}" in text
+    assert "81.25 ±1.5" in text
+
+
+def test_full_table_of_intervals_fits_100_columns() -> None:
+    one = Candidate(
+        arch(1),
+        predicted={"latency": 0.0975, "top1": 81.36, "macs": 1.31e6, "params": 101_000},
+        intervals={"latency": (0.0949, 0.1), "top1": (79.9, 82.8)},
+        measured={"latency": 0.0881, "latency.spread": 0.026, "top1": 80.5, "top1.images": 2000},
+        budget="latency <= 0.102 ms",
+    )
+    lines = shown(rich_table(front_rows([Series("x", front(one), "measured")])), 400).splitlines()
+    assert any("0.0881 ±1.3 %" in line and "80.50 ±1.5" in line for line in lines)
+    assert max(len(line.rstrip()) for line in lines) <= 100
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        (percent_within(80.5, (79.0, 81.94)), "80.50 ±1.5"),
+        (percent_within(76.123, (76.1, 76.14)), "76.12 ±0.02"),
+        (percent_within(80.5, (None, None)), "80.50"),
         (milliseconds(0.012345), "0.0123"),
         (milliseconds(1234.5), "1234"),
         (milliseconds(9.996), "10.0"),

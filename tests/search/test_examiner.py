@@ -64,7 +64,10 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def examiner(run_space: SearchSpace, **more: Any) -> DeviceExaminer:
-    evaluator: Any = SimpleNamespace(record=SimpleNamespace(search_space=run_space))
+    evaluator: Any = SimpleNamespace(
+        record=SimpleNamespace(search_space=run_space),
+        data=SimpleNamespace(validation=range(500)),
+    )
     return DeviceExaminer(evaluator, SOMEWHERE, 2.0, Protocol(), **more)
 
 
@@ -73,6 +76,7 @@ def test_every_percentile_and_energy_is_given(tiny_space: SearchSpace, bench: Be
     first, second = examine([tiny_space.smallest, tiny_space.largest])
     assert first == {
         "top1": 50.0,
+        "top1.images": 500.0,
         "latency": 2.0,
         "latency.p10": 2.1,
         "latency.p50": 2.5,
@@ -82,7 +86,8 @@ def test_every_percentile_and_energy_is_given(tiny_space: SearchSpace, bench: Be
         "energy": 3.5,
     }
     assert second == {**first, "top1": 51.0}
-    assert set(first) - {"latency.spread"} == set(examine.metrics)  # no limit can be set on that
+    beside = {"latency.spread", "top1.images"}  # no limit can be set on those
+    assert set(first) - beside == set(examine.metrics)
 
 
 def test_energy_that_was_not_counted_is_left_out(tiny_space: SearchSpace, bench: Bench) -> None:

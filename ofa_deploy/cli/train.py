@@ -28,6 +28,7 @@ from ofa_deploy.cli._output import (
     wrote,
 )
 from ofa_deploy.cli._settings import given_settings, list_settings
+from ofa_deploy.cli._train_recipes import list_recipes, show_recipe
 from ofa_deploy.errors import InputError, MismatchError, OtherRunError
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ def train(
         bool,
         typer.Option(help="Only print the schedule, the cost, the memory and all settings."),
     ] = False,
-    recipes: Annotated[bool, typer.Option(help="Only list the recipes.")] = False,
+    recipes: Annotated[
+        bool, typer.Option(help="Only list the recipes; with a NAME, show that one.")
+    ] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     init: Annotated[
@@ -129,7 +132,7 @@ def train(
     Several processes: torchrun --nproc-per-node 4 -m ofa_deploy -- train ...
     """
     if recipes:
-        _list_recipes()
+        show_recipe(recipe) if recipe else list_recipes()
         return
     if init is None and (new_classifier or epochs == 0):
         raise InputError("--new-classifier and --epochs 0 need --init FILE")
@@ -280,28 +283,6 @@ def _own(asked: _Asked, run: Path, processes: int) -> _Job:
     return _Job(config, space, source, {**record.data_options, **said})
 
 
-def _list_recipes() -> None:
-    from ofa_deploy.space import get_space
-    from ofa_deploy.train import get_recipe, plan_for, recipe_names
-
-    rows = []
-    for name in recipe_names():
-        recipe = get_recipe(name)
-        rows.append(
-            {
-                "recipe": name,
-                "space": recipe.space,
-                "data": recipe.data or "--data DIR",
-                "epochs": plan_for(recipe.config, get_space(recipe.space), 1).steps,
-                "batch": recipe.config.batch,
-                "images_a_step": recipe.images_a_step,
-                "lr": recipe.config.lr,
-                "augment": recipe.config.augment,
-            }
-        )
-    emit(rows, OutputFormat.table, title="recipes")
-
-
 def _recipe(name: str | None, data: str | None) -> "Recipe":
     from ofa_deploy.train import get_recipe
 
@@ -417,7 +398,8 @@ def _train(
         return
     say_top1(record.validation_top1, quiet=quiet)
     _standard(space, data, run, quiet=quiet)
-    wrote(_curves(run, record.config.method), quiet=quiet)
+    if curves := _curves(run, record.config.method):
+        wrote(curves, quiet=quiet)
     wrote(run / "supernet.safetensors", quiet=quiet)
     next_steps(
         f"ofa-deploy evaluate {quoted(run)} --subnets 40",
@@ -447,11 +429,16 @@ def _standard(space: "SearchSpace", data: "DataSplits", run: Path, *, quiet: boo
     )
 
 
-def _curves(run: Path, method: str) -> Path:
+def _curves(run: Path, method: str) -> Path | None:
+    """Draw the curves of a finished run; None if its rows were removed."""
     import csv
 
     from ofa_deploy.report import write_curves
 
-    with (run / "metrics.csv").open() as file:
+    path = run / "metrics.csv"
+    if not path.exists():
+        say(f"{path}: gone, so there are no curves")
+        return None
+    with path.open() as file:
         rows = list(csv.DictReader(file))
     return write_curves(run / "curves.png", rows, title=f"{run.name}: {method}")

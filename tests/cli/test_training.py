@@ -14,7 +14,7 @@ from PIL import Image
 
 from ofa_deploy.space import get_space
 from ofa_deploy.supernet import Supernet
-from ofa_deploy.train import Evaluator, Ranks, loop
+from ofa_deploy.train import Evaluator, Ranks, loop, recipe_names
 
 FEW = ("--train-images", 64, "--validation-images", 40, "--test-images", 40, "--calibration", 32)
 SMALL = (*FEW, "--batch", 16, "--threads", 1)
@@ -23,9 +23,28 @@ SPACE = "mbv3-nano-32"
 
 def test_recipes_are_listed(cli: Callable[..., Any]) -> None:
     listed = cli("train", "--recipes").stdout
-    for name in ("deps-glyphs", "progressive-cifar10", "alphanet-imagenet"):
-        assert name in listed
+    rows = {line.split()[1]: line for line in listed.splitlines() if line.startswith("│")}
+    methods = {name.partition("-")[0] for name in recipe_names()}
+    data = {name.partition("-")[2] for name in recipe_names()}
+    assert methods | data == rows.keys()
+    assert rows["deps"].split()[3::2][:6] == ["8", "30", "200", "200", "270", "270"]
+    assert "mbv3-nano-32" in rows["glyphs"] and "--data DIR" in rows["images"]
+    assert len(listed.splitlines()) < 25
     assert not list(Path().iterdir())
+
+
+def test_a_recipe_is_shown_in_full(cli: Callable[..., Any]) -> None:
+    shown = cli("train", "--recipes", "progressive-cifar10")
+    assert shown.code == 0, shown.stderr
+    for text in ("deps-mbv3-32", "teacher", "kernel", "freeze teacher", "kernel_epochs", "89"):
+        assert text in shown.stdout
+    assert "did you mean deps-glyphs" in cli("train", "deps-glyph", "--recipes").error(1)
+
+
+def test_every_method_says_what_it_is() -> None:
+    from ofa_deploy.cli import _train_recipes
+
+    assert set(_train_recipes._ABOUT) == {name.partition("-")[0] for name in recipe_names()}
 
 
 def test_dry_run_tells_the_plan_and_spends_nothing(cli: Callable[..., Any]) -> None:

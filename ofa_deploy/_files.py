@@ -15,7 +15,6 @@ import stat
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -41,16 +40,18 @@ if TYPE_CHECKING:
     Model = TypeVar("Model", bound="BaseModel")
 
 __all__ = [
-    "Journal",
     "digest",
+    "disk_full",
     "exclusive",
     "move_folder",
     "optional_import",
+    "parsed",
     "read_bytes",
     "read_json",
     "read_model",
     "read_toml",
     "sha256_file",
+    "storage_errors",
     "write_bytes",
     "write_json",
     "write_model",
@@ -67,7 +68,7 @@ _TEMPORARY = ".tmp"
 
 
 @contextmanager
-def _storage_errors(path: Path, verb: str) -> Iterator[None]:
+def storage_errors(path: Path, verb: str) -> Iterator[None]:
     """Turn what the operating system says into one line that names the path."""
     try:
         yield
@@ -78,12 +79,15 @@ def _storage_errors(path: Path, verb: str) -> Iterator[None]:
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{path}: expected a folder, found a file on its path") from None
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageError(
-                f"cannot {verb} {path}: the disk is full; free some space and run again, "
-                "finished work is kept"
-            ) from error
-        raise StorageError(f"cannot {verb} {path}: {error.strerror or error}") from error
+        why = disk_full(error) or error.strerror or error
+        raise StorageError(f"cannot {verb} {path}: {why}") from error
+
+
+def disk_full(error: OSError) -> str:
+    """What to say where a disk or a quota is full; else nothing."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return ""
+    return "the disk is full; free some space and run again, finished work is kept"
 
 
 def write_with(path: Path | str, write: "Any") -> Path:
@@ -93,7 +97,7 @@ def write_with(path: Path | str, write: "Any") -> Path:
         StorageError: on a full disk or a folder that cannot be written; the target is untouched.
     """
     path = Path(path)
-    with _storage_errors(path, "write"):
+    with storage_errors(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in abandoned(path.parent, rf"\.{re.escape(path.name)}\.", _TEMPORARY):
             left.unlink(missing_ok=True)
@@ -123,7 +127,7 @@ def _sync_folder(folder: Path) -> None:
 
 def move_folder(source: Path, target: Path) -> None:
     """Rename a folder to a name that is free, on the same disk, and sync that."""
-    with _storage_errors(target, "write"):
+    with storage_errors(target, "write"):
         source.replace(target)
         _sync_folder(target.parent)
 
@@ -156,7 +160,7 @@ def read_bytes(path: Path | str, *, limit: int = MAX_FILE_BYTES) -> bytes:
         FileFormatError: if it is larger than ``limit``.
     """
     path = Path(path)
-    with _storage_errors(path, "read"), _opened(path) as file:
+    with storage_errors(path, "read"), _opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > limit:
             raise FileFormatError(f"{path}: {size:,} bytes, more than the {limit:,} allowed")
@@ -208,7 +212,7 @@ def read_json(path: Path | str) -> dict[str, Any]:
 
 def _object(path: Path | str, data: bytes) -> dict[str, Any]:
     try:
-        value = _parsed(data)
+        value = parsed(data)
     except (ValueError, RecursionError) as error:
         raise FileFormatError(
             f"{path}: not readable as JSON ({error}); truncated or edited? make it anew"
@@ -218,7 +222,8 @@ def _object(path: Path | str, data: bytes) -> dict[str, Any]:
     return value
 
 
-def _parsed(data: bytes) -> Any:
+def parsed(data: bytes) -> Any:
+    """JSON, strictly: no key twice, no number that is none; raises ``ValueError``."""
     return json.loads(
         data.decode(),
         object_pairs_hook=_no_duplicates,
@@ -299,7 +304,7 @@ def _check_schema(path: Path | str, found: object, expected: str) -> None:
 def sha256_file(path: Path | str) -> str:
     """The SHA-256 of a file, hexadecimal."""
     path = Path(path)
-    with _storage_errors(path, "read"), _opened(path) as file:
+    with storage_errors(path, "read"), _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -307,97 +312,6 @@ def digest(value: Any) -> str:
     """A short, stable name for a JSON-able value: 16 hexadecimal digits."""
     text = json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-class Journal:
-    """Records appended to a JSON-lines file as they are made, so that none is made twice.
-
-    Each record is synced before ``append`` returns. The first line holds ``identity``; a journal of
-    another identity is started anew, since its records answer another question. Each further line
-    ends with a check of what it says and of where it stands: from the first that a crash cut short
-    or that was changed since, records are dropped and made again.
-    """
-
-    _FORM = 2  # the first had no checks; its records are taken as they are
-
-    def __init__(self, path: Path | str, identity: dict[str, Any]) -> None:
-        self.path = Path(path)
-        named = digest(identity)
-        self.identity = {"journal": named, "form": self._FORM}
-        head, *lines = self._whole_lines() or [b""]
-        first = _record(head)
-        if first == self.identity:
-            self.records = self._checked(lines)
-        else:
-            self.records = _unchecked(lines) if first == {"journal": named} else []
-        text = self._head + "".join(self._line(n, each) for n, each in enumerate(self.records))
-        same = self.path.exists() and read_bytes(self.path) == text.encode()
-        if not same or self.path.is_symlink():  # a file of its own: appends would follow a link
-            write_text(self.path, text)
-
-    @property
-    def _head(self) -> str:
-        return json.dumps(self.identity) + "\n"
-
-    def _line(self, place: int, record: dict[str, Any]) -> str:
-        """A record with its check, which is the last of its fields."""
-        text = json.dumps(record, allow_nan=False)
-        comma = ", " if record else ""
-        return f'{text[:-1]}{comma}"check": "{self._check(place, text.encode())}"}}\n'
-
-    def _check(self, place: int, text: bytes) -> str:
-        said = f"{self.identity['journal']} {place} ".encode() + text
-        return hashlib.sha256(said).hexdigest()[:16]
-
-    def _whole_lines(self) -> list[bytes]:
-        if not self.path.exists():
-            return []
-        return read_bytes(self.path, limit=MAX_JSON_BYTES).split(b"\n")[:-1]
-
-    def _checked(self, lines: list[bytes]) -> list[dict[str, Any]]:
-        records = []
-        for place, line in enumerate(lines):
-            body, _, check = line.rpartition(b'"check": "')
-            text = body.removesuffix(b", ") + b"}"
-            record = _record(text)
-            if record is None or check != f'{self._check(place, text)}"}}'.encode():
-                break
-            records.append(record)
-        return records
-
-    def append(self, record: dict[str, Any]) -> None:
-        """Add one record durably."""
-        left = self._line(len(self.records), record).encode()
-        with _storage_errors(self.path, "write"), self.path.open("ab", buffering=0) as file:
-            whole = file.tell()
-            try:
-                while left:  # a disk that fills up takes a part first, and only then fails
-                    left = left[file.write(left) :]
-                os.fsync(file.fileno())
-            except BaseException:
-                file.truncate(whole)  # half a line would swallow the next one
-                raise
-        self.records.append(record)
-
-    def clear(self) -> None:
-        """Forget all records."""
-        write_text(self.path, self._head)
-        self.records.clear()
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    """What a line of a journal says; None if it is none."""
-    try:
-        value = _parsed(line)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _unchecked(lines: list[bytes]) -> list[dict[str, Any]]:
-    """Records of the first form, up to one that is not whole, or not of that form."""
-    found = (_record(line) or {} for line in lines)
-    return list(takewhile(lambda record: record and "check" not in record, found))
 
 
 @contextmanager
@@ -410,11 +324,11 @@ def exclusive(folder: Path | str) -> Iterator[None]:
         BusyError: if another process holds it.
     """
     folder = Path(folder)
-    with _storage_errors(folder, "write"):
+    with storage_errors(folder, "write"):
         folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / ".lock", is_singleton=True)
     again = lock.is_locked
-    with _storage_errors(folder, "lock"):
+    with storage_errors(folder, "lock"):
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:  # an OSError too

@@ -19,7 +19,7 @@ LAYERS = {
     for layer, names in enumerate(
         (
             (
-                *("errors", "_blas", "_files", "_folders", "_holder", "_interrupt"),
+                *("errors", "_blas", "_files", "_journal", "_folders", "_holder", "_interrupt"),
                 *("_leftovers", "_processes", "_progress", "_quantities", "_units", "_validation"),
             ),
             ("space", "pareto", "data"),
@@ -37,6 +37,7 @@ SIDEWAYS = {
     ("_files", "_holder"),
     ("_files", "_leftovers"),
     ("_files", "_validation"),
+    ("_journal", "_files"),
     ("_files", "errors"),
     ("pareto", "space"),
     ("runtimes", "graph"),

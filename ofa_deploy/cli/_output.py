@@ -82,7 +82,9 @@ def _guarded(command: Callable[P, None], interrupted: str) -> Callable[P, None]:
             raise typer.Exit(error.exit_code) from None
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            _say_error(f"{where}{error.strerror or error}")
+            from ofa_deploy._files import disk_full
+
+            _say_error(f"{where}{disk_full(error) or error.strerror or error}")
             raise typer.Exit(1) from None
         except RuntimeError as error:
             if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not loaded here

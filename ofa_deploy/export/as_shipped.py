@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ofa_deploy._files import Journal
+from ofa_deploy._journal import Journal
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import InputError
 from ofa_deploy.export.classify import run_in_batches, top1_of

@@ -11,7 +11,8 @@ from typing import Protocol as Interface
 
 import numpy as np
 
-from ofa_deploy._files import Journal, digest
+from ofa_deploy._files import digest
+from ofa_deploy._journal import Journal
 from ofa_deploy._leftovers import scratch
 from ofa_deploy._progress import SILENT, Progress, Task
 from ofa_deploy.errors import InputError, NoisyDeviceError

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ofa_deploy._files import Journal
+from ofa_deploy._journal import Journal
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.data import DataSplits
 from ofa_deploy.errors import MismatchError

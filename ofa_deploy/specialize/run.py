@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
-from ofa_deploy._files import read_model, write_model
+from ofa_deploy._files import read_model
 from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.data import DataSplits
 from ofa_deploy.errors import InputError, MismatchError
@@ -83,6 +83,21 @@ class SpecializeFile(RunRecord):
     @property
     def finished(self) -> bool:
         return self.result is not None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The result, and the members of an ensemble with their weights."""
+        if self.result is None:
+            return ()
+        stem = self.result.removesuffix(".subnet.json").removesuffix(".ensemble.json")
+        several = len(self.validation_top1) > 1
+        members = [f"{stem}-{n}" for n, _ in enumerate(self.validation_top1, 1)]
+        files = [
+            f"{each}{suffix}"
+            for each in (members if several else [stem])
+            for suffix in (".subnet.json", ".safetensors")
+        ]
+        return (self.result, *files)
 
     @classmethod
     def load(cls, run: Path) -> Self:
@@ -235,17 +250,17 @@ def specialize(
         record,
         lambda ahead: Specialist(space, arch, config, data, weights, learned, ranks, ahead),
         start=lambda _: None,
-        finish=lambda made: _finish(made, run, record, described, name),
+        finish=lambda made: _finished(made, run, record, described, name),
         ranks=ranks,
         workers=workers,
         progress=progress,
     )
 
 
-def _finish(
+def _finished(
     made: Specialist, run: Path, record: SpecializeFile, described: SubnetFile, name: str
-) -> None:
-    """Write the networks, then what names them, then the record."""
+) -> SpecializeFile:
+    """Write the networks, then what names them; gives the record."""
     folder = run / "subnets"
     several = len(made.tickets) > 1
     written = []
@@ -256,7 +271,7 @@ def _finish(
     result = written[0]
     if several:
         result = save_ensemble(folder / name, written, {"top1": _together(made, described)})
-    done = record.model_copy(
+    return record.model_copy(
         update={
             "result": result.relative_to(run).as_posix(),
             "validation_top1": tuple(ticket.top1 for ticket in made.tickets),
@@ -264,7 +279,6 @@ def _finish(
             "cost_sparse_macs": made.costs[1],
         }
     )
-    write_model(run / "run.json", done)
 
 
 def _subnet(made: Specialist, ticket: Ticket) -> Subnet:

@@ -20,6 +20,7 @@ from ofa_deploy.supernet.published_predictor import import_accuracy_model
 from ofa_deploy.supernet.recalibration import recalibrate
 from ofa_deploy.supernet.storage import (
     SubnetFile,
+    check_amount,
     check_archive,
     load_subnet,
     load_tensors,
@@ -37,6 +38,7 @@ __all__ = [
     "Supernet",
     "batches",
     "channels_last",
+    "check_amount",
     "check_archive",
     "check_size",
     "cut",

@@ -161,6 +161,8 @@ def load_ensemble(path: Path) -> Ensemble:
     file = read_model(path, EnsembleFile, schema="ensemble/1")
     listed, measured = file.members, file.measured
     for member in listed:
+        if not path.with_name(member.file).exists():
+            raise InputError(f"{path}: names a member {member.file!r}, which is not there")
         if sha256_file(path.with_name(member.file)) != member.sha256:
             raise FileFormatError(
                 f"{path}: {member.file} is not the member that was written with it (SHA-256 "

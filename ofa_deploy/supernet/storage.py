@@ -24,6 +24,7 @@ from ofa_deploy.supernet.supernet import Subnet
 
 __all__ = [
     "SubnetFile",
+    "check_amount",
     "check_archive",
     "check_tensors",
     "load_subnet",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 _SUFFIX = ".subnet.json"
+_FEW_PARAMS = 1_000_000  # so that files with a few missing are told which
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
@@ -130,6 +132,20 @@ def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "scalar"
 
 
+def check_amount(params: int, tensors: Mapping[str, Tensor], where: Path) -> None:
+    """See that a network is not far larger than its weights, before it takes that much memory.
+
+    Raises:
+        FileFormatError: if it is.
+    """
+    held = sum(tensor.numel() for tensor in tensors.values())
+    if params > 2 * held + _FEW_PARAMS:
+        raise FileFormatError(
+            f"{where}: {held:,} values, far fewer than the {params:,} parameters of the network "
+            "that they are said to be of"
+        )
+
+
 def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], where: Path) -> None:
     """Load a complete set of weights.
 
@@ -212,7 +228,10 @@ def load_subnet(path: Path) -> tuple[Subnet, SubnetFile]:
         raise FileFormatError(
             f"{path}: {len(record.classes)} class names for a space of {space.classes} classes"
         )
-    subnet = Subnet.of(space.lower(record.network.arch), space.bn_eps)
+    arch = record.network.arch
     weights = path.with_name(path.name.removesuffix(_SUFFIX) + ".safetensors")
-    load_weights(subnet, load_tensors(weights, sha256=record.weights_sha256), weights)
+    tensors = load_tensors(weights, sha256=record.weights_sha256)
+    check_amount(space.cost(arch).params, tensors, weights)
+    subnet = Subnet.of(space.lower(arch), space.bn_eps)
+    load_weights(subnet, tensors, weights)
     return channels_last(subnet.eval()), record

@@ -19,6 +19,7 @@ from ofa_deploy.train.evaluation import Evaluator
 from ofa_deploy.train.forecast import Forecast, forecast
 from ofa_deploy.train.loop import carry_out, check_ranks, train
 from ofa_deploy.train.methods import plan_for
+from ofa_deploy.train.pace import Pace, time_steps
 from ofa_deploy.train.plan import Opening, Pass, Phase, Phases, Plan, Rule
 from ofa_deploy.train.ranks import ALONE, Ranks, here, joined
 from ofa_deploy.train.recipes import Recipe, get_recipe, recipe_names
@@ -41,6 +42,7 @@ __all__ = [
     "Forecast",
     "ImportConfig",
     "Opening",
+    "Pace",
     "Pass",
     "Phase",
     "Phases",
@@ -75,6 +77,7 @@ __all__ = [
     "plan_for",
     "recipe_names",
     "standard_archs",
+    "time_steps",
     "train",
     "train_step",
 ]

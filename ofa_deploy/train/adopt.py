@@ -7,7 +7,7 @@ from ofa_deploy._files import exclusive, sha256_file, write_model
 from ofa_deploy.data import DataSplits
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet, load_checkpoint, save_tensors
-from ofa_deploy.train.checkpoint import RunFile, check_init, claim_run
+from ofa_deploy.train.checkpoint import WEIGHTS, RunFile, check_init, claim_run
 from ofa_deploy.train.config import ImportConfig
 from ofa_deploy.train.trainer import check_classes
 
@@ -46,6 +46,6 @@ def adopt(
             return finished
         net = Supernet(space)
         load_checkpoint(net, weights)
-        sha256 = save_tensors(run / "supernet.safetensors", net.state_dict(), {"space": space.name})
+        sha256 = save_tensors(run / WEIGHTS, net.state_dict(), {"space": space.name})
         write_model(run / "run.json", record.model_copy(update={"weights_sha256": sha256}))
         return RunFile.load(run)

@@ -31,6 +31,7 @@ from ofa_deploy.space import SearchSpace, SpaceField
 from ofa_deploy.supernet import (
     Supernet,
     channels_last,
+    check_amount,
     check_archive,
     load_checkpoint,
     load_tensors,
@@ -40,6 +41,7 @@ from ofa_deploy.train.config import FOLLOWS, AnyConfig
 from ofa_deploy.train.runner import Runner
 
 __all__ = [
+    "WEIGHTS",
     "RunFile",
     "RunRecord",
     "check_init",
@@ -51,6 +53,7 @@ __all__ = [
     "save_state",
 ]
 
+WEIGHTS = "supernet.safetensors"
 _STATE_SCHEMA = "training-state/1"
 _DECIDING = ("torch", "numpy")  # their versions decide about every bit
 _SPOKEN = {
@@ -95,6 +98,15 @@ class RunRecord(BaseModel, ABC):
     def finished(self) -> bool:
         """Whether its weights are there."""
 
+    @property
+    @abstractmethod
+    def outputs(self) -> tuple[str, ...]:
+        """What a finished run cannot do without, within its folder."""
+
+    def gone(self, run: Path) -> Path | None:
+        """An output that is not there, if any."""
+        return next((run / name for name in self.outputs if not (run / name).exists()), None)
+
     @classmethod
     @abstractmethod
     def load(cls, run: Path) -> Self:
@@ -121,6 +133,10 @@ class RunFile(RunRecord):
     @property
     def finished(self) -> bool:
         return self.weights_sha256 is not None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return (WEIGHTS,)
 
     @classmethod
     def begin(
@@ -288,7 +304,9 @@ def load_supernet(run: Path) -> tuple[Supernet, RunFile]:
             f"{run}: training has not finished; resume it with: "
             f"ofa-deploy train --resume --run {run}"
         )
-    net = Supernet(record.search_space)
-    weights = run / "supernet.safetensors"
-    load_weights(net, load_tensors(weights, sha256=record.weights_sha256), weights)
+    space, weights = record.search_space, run / WEIGHTS
+    tensors = load_tensors(weights, sha256=record.weights_sha256)
+    check_amount(space.cost(space.largest).params, tensors, weights)
+    net = Supernet(space)
+    load_weights(net, tensors, weights)
     return channels_last(net.eval()), record

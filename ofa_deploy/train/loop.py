@@ -16,10 +16,11 @@ from ofa_deploy._files import exclusive, sha256_file, write_model
 from ofa_deploy._interrupt import Interrupted, Stop, heeding
 from ofa_deploy._progress import SILENT, Progress, Task
 from ofa_deploy.data import DataSplits
-from ofa_deploy.errors import InputError, TrainingDivergedError
+from ofa_deploy.errors import InputError, StorageError, TrainingDivergedError
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import load_checkpoint, save_tensors
 from ofa_deploy.train.checkpoint import (
+    WEIGHTS,
     RunFile,
     RunRecord,
     check_init,
@@ -92,7 +93,7 @@ def train(
         record,
         lambda ahead: Trainer(space, config, data, ranks, workers=ahead),
         start=lambda trainer: _start(trainer, run, init),
-        finish=lambda trainer: _finish(trainer, run, record),
+        finish=lambda trainer: _finished(trainer, run, record),
         ranks=ranks,
         workers=workers,
         progress=progress,
@@ -111,7 +112,7 @@ def carry_out(
     make: Callable[[int], T],
     *,
     start: Callable[[T], None],
-    finish: Callable[[T], None],
+    finish: Callable[[T], R],
     ranks: Ranks = ALONE,
     workers: int | None = 0,
     progress: Progress = SILENT,
@@ -122,7 +123,7 @@ def carry_out(
         record: what ``run/run.json`` holds until it is finished.
         make: gives the runner, from the number of processes that prepare its batches.
         start: what is done to a new runner that has no checkpoint.
-        finish: writes what comes out and then the finished record, on the first rank.
+        finish: writes what comes out, on the first rank, and gives the finished record.
         workers: as in ``train``.
 
     Returns:
@@ -135,6 +136,10 @@ def carry_out(
         ranks.wait()
         identity = claim_run(run, record)
         if (finished := type(record).load(run)).finished:
+            if gone := finished.gone(run):
+                raise InputError(
+                    f"{gone}: gone from a run that was finished; remove {run} to train it again"
+                )
             (run / "state.pt").unlink(missing_ok=True)  # a kill may have left it behind
             return finished
         torch.set_num_threads(record.config.threads)
@@ -150,7 +155,11 @@ def carry_out(
             with EventLog(run / "events" if ranks.first else None, made.step) as events:
                 _run_to_end(made, run, identity, progress, events)
         if ranks.first:
-            finish(made)
+            made.write_metrics(run / "metrics.csv")  # once more: somebody may have removed it
+            done = finish(made)
+            if gone := done.gone(run):
+                raise StorageError(f"{gone}: gone as soon as it was written; run again")
+            write_model(run / "run.json", done)
             (run / "state.pt").unlink(missing_ok=True)
         ranks.wait()
         return type(record).load(run)
@@ -274,16 +283,13 @@ def _finite(net: nn.Module) -> bool:
     return all(bool(torch.isfinite(parameter).all()) for parameter in net.parameters())
 
 
-def _finish(trainer: Trainer, run: Path, record: RunFile) -> None:
-    """Write the weights, then the record that binds them."""
-    sha256 = save_tensors(
-        run / "supernet.safetensors", trainer.net.state_dict(), {"space": trainer.space.name}
-    )
+def _finished(trainer: Trainer, run: Path, record: RunFile) -> RunFile:
+    """Write the weights; gives the record that binds them."""
+    sha256 = save_tensors(run / WEIGHTS, trainer.net.state_dict(), {"space": trainer.space.name})
     last = trainer.rows[-1]
-    done = record.model_copy(
+    return record.model_copy(
         update={
             "weights_sha256": sha256,
             "validation_top1": {k: last[f"top1_{k}"] for k in ("largest", "smallest")},
         }
     )
-    write_model(run / "run.json", done)

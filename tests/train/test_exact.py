@@ -1,6 +1,8 @@
 """Every method, cut at every step: at phase borders and within them, it ends with the same bits."""
 
+import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 from ofa_deploy.data import DataSplits
+from ofa_deploy.errors import FileFormatError, InputError, StorageError
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet
 from ofa_deploy.train import (
@@ -15,9 +18,11 @@ from ofa_deploy.train import (
     CompOfaConfig,
     DepsConfig,
     ProgressiveConfig,
+    RunFile,
     TrainConfig,
     Trainer,
     load_supernet,
+    loop,
     train,
 )
 from ofa_deploy.train.checkpoint import load_state, save_state
@@ -144,6 +149,50 @@ def test_finished_run_of_another_method_loads(progressive: Path) -> None:
     assert not net.training
     phases = [line.split(",")[1] for line in (progressive / "metrics.csv").read_text().splitlines()]
     assert phases == ["phase", "teacher", "kernel", "kernel", "depth 1", "expand 1"]
+
+
+def test_run_of_a_far_larger_space_takes_no_memory(progressive: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(progressive, tmp_path / "run")
+    value = json.loads((run / "run.json").read_text())
+    value["space"]["head"]["features"] = 2**20
+    (run / "run.json").write_text(json.dumps(value))
+    with pytest.raises(FileFormatError, match=r"supernet.safetensors: .* far fewer than the"):
+        load_supernet(run)
+
+
+def test_finished_run_without_its_weights_says_what_to_do(
+    progressive: Path, tmp_path: Path, small_space: SearchSpace, data: DataSplits
+) -> None:
+    run = shutil.copytree(progressive, tmp_path / "run")
+    (run / "supernet.safetensors").unlink()
+    with pytest.raises(InputError, match=r"safetensors: gone from a run .*; remove .*run to train"):
+        train(CONFIGS["progressive"], small_space, data, run)
+
+
+def test_outputs_that_vanish_before_the_end_are_written_again(
+    progressive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    small_space: SearchSpace,
+    data: DataSplits,
+) -> None:
+    """Someone removes files while training is at work: nothing is lost while a checkpoint is."""
+    run, finished = tmp_path / "run", loop._finished
+
+    def removed(*args: Any) -> Any:
+        record = finished(*args)
+        (run / "supernet.safetensors").unlink()
+        return record
+
+    monkeypatch.setattr(loop, "_finished", removed)
+    with pytest.raises(StorageError, match="gone as soon as it was written; run again"):
+        train(CONFIGS["progressive"], small_space, data, run)
+    assert not RunFile.load(run).finished
+    (run / "metrics.csv").unlink()
+    monkeypatch.setattr(loop, "_finished", finished)
+    train(CONFIGS["progressive"], small_space, data, run)
+    assert_same_outcome(run, progressive)
+    assert (run / "metrics.csv").read_bytes() == (progressive / "metrics.csv").read_bytes()
 
 
 def test_teacher_is_frozen_once_and_each_phase_has_an_optimizer_of_its_own(

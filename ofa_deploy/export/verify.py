@@ -148,7 +148,9 @@ class Bundle:
         """
         path = self.folder / name
         if not path.exists() and not path.is_symlink():
-            raise InputError(f"{path}: missing; the bundle is incomplete, copy or export it again")
+            raise InputError(
+                f"{path}: missing, though {MANIFEST} names it; copy or export the bundle again"
+            )
         _check_plain(path)
         data = read_bytes(path, limit=_MAX_BYTES)
         if hashlib.sha256(data).hexdigest() != self.manifest.files[name]:

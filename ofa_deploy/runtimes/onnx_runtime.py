@@ -78,6 +78,8 @@ class OnnxRuntime(Runtime):
     def load(self, artefact: bytes, *, threads: int = 1) -> Session:
         check_self_contained(artefact)
         session = open_session(ort, artefact, self.name, self.settings(threads))
+        if not session.get_inputs() or not session.get_outputs():
+            raise DeviceError(f"{self.name}: the model has no input, or no output")
         return _OrtSession(session, self.name)
 
 

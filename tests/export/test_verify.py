@@ -55,7 +55,7 @@ def test_every_changed_file_is_noticed(whole: Any, copy: Path) -> None:
 def test_every_missing_file_is_named(whole: Any, copy: Path) -> None:
     for name in whole.manifest.files:
         (copy / name).rename(copy / "away")
-        refused(copy, f"{name}: missing; the bundle is incomplete")
+        refused(copy, f"{name}: missing, though manifest.json names it")
         (copy / "away").rename(copy / name)
 
 

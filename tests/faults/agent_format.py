@@ -99,10 +99,20 @@ def _conversation() -> tuple[tuple[bytes, ...], dict[str, Any], str]:
     return (hello, *said), asked | {"job": job}, asked["version"]
 
 
+def _shown(value: Any) -> Any:
+    """Text as a terminal may have it, wherever it stands."""
+    from ofa_deploy.profiling.process import printable
+
+    if isinstance(value, dict):
+        return {printable(key): _shown(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_shown(each) for each in value]
+    return printable(value) if isinstance(value, str) else value
+
+
 def agent_format() -> Format:
     import importlib
 
-    from ofa_deploy.profiling.process import printable
     from ofa_deploy.profiling.remote.bundle import READY
 
     session: Any = importlib.import_module("ofa_deploy.profiling.remote.session")
@@ -150,7 +160,7 @@ def agent_format() -> Format:
         results = [json.loads(line) for line in said if b'"result"' in line]
         told = json.loads(greeting)
         told.pop("telemetry")  # kept as it was said, or refused: see test_hostile
-        shown = {k: printable(v) if isinstance(v, str) else v for k, v in told.items()}
+        shown = {k: _shown(v) for k, v in told.items()}
         wrong = same(shown, hello.model_dump()) or same(results[-1]["result"], answer["result"])
         return wrong or (None if done == rounds else f"{done} rounds of {rounds}")
 

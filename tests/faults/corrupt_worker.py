@@ -35,6 +35,7 @@ __all__ = ["FORMATS", "MOST_MIB", "MOST_S", "all_formats", "damage", "verdict"]
 MOST_MIB = 1024  # beyond what reading the valid file takes
 MOST_S = 10.0
 _SHARE_OF_PLACES = 0.05
+_LONGEST = 64 * 2**20  # readers refuse far less
 
 
 class Hung(BaseException):
@@ -84,7 +85,11 @@ def damage(form: Format, number: int, folder: Path) -> str:
     if form.is_file and draw.random() < _SHARE_OF_PLACES:
         return _misplace(folder / form.file, draw)
     way = draw.choice(sorted(form.ways))
-    (folder / form.file).write_bytes(form.ways[way](form.files[form.file], draw))
+    try:
+        damaged = form.ways[way](form.files[form.file], draw)[:_LONGEST]
+    except MemoryError:  # damage to damage may grow without end
+        damaged = b"{" * _LONGEST
+    (folder / form.file).write_bytes(damaged)
     return way
 
 

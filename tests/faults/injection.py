@@ -13,6 +13,7 @@ import json
 import os
 import pkgutil
 import resource
+import select
 import shutil
 import signal
 import subprocess
@@ -189,23 +190,24 @@ def _own_modules() -> Iterator[str]:
 
 def _run(job: Mapping[str, Any]) -> dict[str, Any]:
     read, write = os.pipe()
-    streams = [os.memfd_create(name) for name in ("stdout", "stderr")]
+    streams = [os.pipe() for _ in ("stdout", "stderr")]
     before = time.monotonic()
     child = os.fork()
     if child == 0:
-        os.close(read)
-        _as_child(job, write, streams)
-    os.close(write)
+        for end in (read, *(there for there, _ in streams)):
+            os.close(end)
+        _as_child(job, write, [here for _, here in streams])
+    for end in (write, *(here for _, here in streams)):
+        os.close(end)
     fault = Fault(**job["fault"])
-    with os.fdopen(read) as points, _killed_after(child, fault.kill_after):
-        seen = points.read().splitlines()  # ends with the child
+    with _killed_after(child, fault.kill_after):
+        points, *said = _drained([read, *(there for there, _ in streams)])
         _, status, used = os.wait4(child, 0)
-    said = [_text_of(stream) for stream in streams]
     return {
         "code": os.waitstatus_to_exitcode(status),
         "stdout": said[0],
         "stderr": said[1],
-        "points": seen,
+        "points": points.splitlines(),
         "session": child,
         "seconds": time.monotonic() - before,
         "cpu": used.ru_utime + used.ru_stime,
@@ -213,10 +215,34 @@ def _run(job: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _text_of(stream: int) -> str:
-    os.lseek(stream, 0, os.SEEK_SET)
-    with os.fdopen(stream, errors="replace") as file:
-        return file.read()
+def _drained(pipes: Sequence[int]) -> list[str]:
+    """What came through pipes until the first ended, which the child alone holds.
+
+    Pipes, not files: of those a full disk takes what a command says of it.
+    """
+    found: dict[int, list[bytes]] = {pipe: [] for pipe in pipes}
+    for pipe in pipes:
+        os.set_blocking(pipe, False)
+    ended = False
+    while not ended:
+        ready, _, _ = select.select(pipes, (), ())
+        ended = pipes[0] in ready and not _taken(pipes[0], found)
+        for pipe in pipes[1:]:
+            _taken(pipe, found)
+        pipes = [pipe for pipe in pipes if found[pipe][-1:] != [b""]]
+    for pipe in found:
+        os.close(pipe)
+    return [b"".join(parts).decode(errors="replace") for parts in found.values()]
+
+
+def _taken(pipe: int, found: dict[int, list[bytes]]) -> bool:
+    """Take what a pipe holds; whether more may come."""
+    with suppress(BlockingIOError):
+        while part := os.read(pipe, 2**16):
+            found[pipe].append(part)
+        found[pipe].append(b"")
+        return False
+    return True
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import random
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,8 @@ def run_format() -> Format:
 
     value = json.loads(files["run.json"])
     others = {"supernet.safetensors": files["supernet.safetensors"]}
-    return json_format("run.json", "run.json", value, _read_run, dump, others)
+    made = json_format("run.json", "run.json", value, _read_run, dump, others)
+    return replace(made, names=("training has not finished",))  # of the folder
 
 
 def supernet_format() -> Format:

@@ -148,6 +148,7 @@ def test_duplicate_block_is_refused(file: Path, table: LatencyTable) -> None:
         lambda value: value.pop("fingerprint"),
         lambda value: value.pop("classes"),
         lambda value: value.update(classes=1),
+        lambda value: value.update(resolutions=[0]),
         lambda value: value.pop("reference"),
         lambda value: value["reference"].update(ms=0),
         lambda value: value["blocks"].clear(),

@@ -1,5 +1,7 @@
 """Disks and clocks that fail beneath a command: what it said, and what was lost."""
 
+import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ from tests.faults.killing import COMMANDS, World, differences
 
 __all__ = ["FILE_BYTES", "VANISH", "Outcome", "clock_back", "full_disk", "said_badly", "vanished"]
 
+_GONE = re.compile(r"gone from a run that was finished; remove (\S+) to train it again")
 FILE_BYTES: Sequence[int] = (0, 300, 1_000, 3_000, 10_000, 20_000, 40_000, 80_000, 160_000)
 VANISH: Mapping[str, Sequence[str]] = {
     "train": ("r", "r/run.json", "r/state.pt", "r/metrics.csv", "r/supernet.safetensors"),
@@ -44,8 +47,11 @@ def said_badly(done: Done, expected: str = "") -> list[str]:
 
 
 def _again(world: World, name: str, work: Path) -> list[str]:
-    """The same command after the mend."""
+    """The same command after the mend; where it names another, after that."""
     done = world.run(*COMMANDS[name], cwd=work)
+    if remove := _GONE.search(done.stderr):
+        shutil.rmtree(work / remove[1])
+        done = world.run(*COMMANDS[name], cwd=work)
     failed = [f"again: exit {done.code}: {done.stderr[-300:]}"] if done.code else []
     return failed + differences(work, world.after(name))
 

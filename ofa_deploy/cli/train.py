@@ -27,7 +27,8 @@ from ofa_deploy.cli._output import (
     say_top1,
     wrote,
 )
-from ofa_deploy.cli._settings import given_settings, list_settings
+from ofa_deploy.cli._settings import given_settings
+from ofa_deploy.cli._train_forecast import tell_forecast
 from ofa_deploy.cli._train_recipes import list_recipes, show_recipe
 from ofa_deploy.errors import InputError, MismatchError, OtherRunError
 
@@ -72,7 +73,10 @@ def train(
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option(help="Only print the schedule, the cost, the memory and all settings."),
+        typer.Option(
+            help="Only print the schedule, the cost, the memory, all settings, and about how long "
+            "it would take."
+        ),
     ] = False,
     recipes: Annotated[
         bool, typer.Option(help="Only list the recipes; with a NAME, show that one.")
@@ -233,7 +237,7 @@ def _carry_out(
             except OtherRunError as error:
                 raise _as_typed(error, asked, run) from None
         elif ranks.first and dry_run:
-            _forecast(job.config, space, splits)
+            tell_forecast(job.config, space, splits, ranks, quiet=quiet)
         elif ranks.first and init is not None:
             _adopt(job, space, splits, run, init, quiet=quiet)
 
@@ -318,38 +322,6 @@ def _config(
         )
         config = build_config(method, **{**settings, "lr": scaled})
     return config
-
-
-def _forecast(config: "TrainConfig", space: "SearchSpace", data: "DataSplits") -> None:
-    from ofa_deploy.train import Batches, check_fit, forecast, plan_for
-
-    check_fit(config, space, data)
-    steps = Batches(config, data.train, space.resolutions[-1]).steps_per_epoch
-    found = forecast(config, space, plan_for(config, space, steps))
-    emit(
-        [
-            {
-                "phase": phase.name,
-                "epochs": phase.steps / steps,
-                "steps": phase.steps,
-                "first": ", ".join(phase.start),
-                "passes": phase.passes,
-                "weight": "{:.3g} to {:.3g}".format(*phase.weight),
-                "lr": "{:.3g}, {:.3g}, {:.3g}".format(*phase.lr),
-                "macs": f"{phase.macs:.3g}",
-            }
-            for phase in found.phases
-        ],
-        OutputFormat.table,
-        title=f"{config.method} on {space.name}, {len(data.train):,} images",
-    )
-    print(
-        f"in all {found.macs:.3g} multiply-accumulates, forward and backward (random subnets as "
-        f"their mean); memory of a process: weights, gradients and momentum "
-        f"{found.weight_bytes / 2**20:.0f} MiB, activations about "
-        f"{found.activation_bytes / 2**20:,.0f} MiB for each pass at work"
-    )
-    list_settings(config)
 
 
 def _adopt(

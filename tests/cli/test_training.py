@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,6 +54,12 @@ def test_dry_run_tells_the_plan_and_spends_nothing(cli: Callable[..., Any]) -> N
     for text in ("teacher", "kernel", "depth 2", "expand 2", "freeze teacher", "4 random"):
         assert text in done.stdout
     assert "multiply-accumulates" in done.stdout and "MiB" in done.stdout
+    assert re.fullmatch(
+        r"estimate: \d+ s to \d+ s on this machine as busy as it is now, "
+        r"from \d+ steps of 16 images",
+        done.stderr.splitlines()[-1],
+    )
+    assert "estimate" not in cli("train", "--dry-run", *SMALL, "--quiet").stderr
     assert not list(Path().iterdir())
 
 

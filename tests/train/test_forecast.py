@@ -1,6 +1,7 @@
 """What a run will cost, against what it does cost and against sums by hand."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,10 @@ from ofa_deploy.train import (
     TrainConfig,
     Trainer,
     forecast,
+    time_steps,
+)
+from ofa_deploy.train import (
+    pace as pace_module,
 )
 from ofa_deploy.train import (
     trainer as trainer_module,
@@ -183,3 +188,56 @@ def test_memory_by_hand(minute: SearchSpace, data: DataSplits) -> None:
     assert (with_teacher, same) == (4 * 4 * params, activations)
     squares, _ = memory(minute, data, BigNasConfig.build(epochs=1, optimizer="rmsprop", **batch))
     assert squares == 4 * 4 * params
+
+
+# -- time -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that steps move on: a second for a hundred million multiply-accumulates."""
+    made = SimpleNamespace(now=0.0)
+    made.monotonic = made.perf_counter = lambda: made.now
+    monkeypatch.setattr(pace_module, "time", made)
+    take = Trainer._take
+
+    def timed(self: Trainer, *args: Any) -> list[float]:
+        before = self.cost
+        losses = take(self, *args)
+        made.now += (self.cost - before) / 1e8
+        return losses
+
+    monkeypatch.setattr(Trainer, "_take", timed)
+    return made
+
+
+@pytest.mark.usefixtures("untrained", "clock")
+@pytest.mark.parametrize("config", CONFIGS, ids=by_method)
+def test_time_follows_from_a_few_steps(
+    config: TrainConfig, small_space: SearchSpace, data: DataSplits
+) -> None:
+    config = config.model_copy(update={"batch": 10, "calibration": 32})
+    run = forecast_of(Trainer(small_space, config, data))
+    pace = time_steps(config, small_space, data, run)
+    assert pace.batch == 10
+    assert pace.macs == pytest.approx([1e8] * len(run.phases))
+    low, high = pace.seconds(run, config, small_space, data)
+    costs = [small_space.cost(arch).macs for arch in (small_space.largest, small_space.smallest)]
+    epochs = sum(phase.steps for phase in run.phases) / 10
+    judged = epochs * (len(data.validation) + 32) * sum(costs)
+    assert (low / 0.8, high / 1.6) == pytest.approx([(run.macs + judged) / 1e8] * 2)
+
+
+@pytest.mark.usefixtures("untrained", "clock")
+def test_long_steps_are_timed_with_fewer_images(
+    small_space: SearchSpace, data: DataSplits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ProgressiveConfig(teacher_epochs=2, kernel_epochs=1, batch=10)
+    run = forecast_of(Trainer(small_space, config, data))
+    dearest = max(phase.macs / phase.steps for phase in run.phases) / 10
+    monkeypatch.setattr(pace_module, "_MACS", {"cpu": 3.5 * dearest})
+    monkeypatch.setattr(pace_module, "_SECONDS", 0.0)
+    pace = time_steps(config, small_space, data, run)
+    assert pace.batch == 3
+    assert 2 <= pace.steps <= 4, "later phases are taken to go at the pace of the first"
+    assert pace.macs == pytest.approx([1e8] * len(run.phases))

@@ -1,0 +1,74 @@
+"""What a run would do and cost, as ``ofa-deploy train --dry-run`` tells it."""
+
+from typing import TYPE_CHECKING
+
+from ofa_deploy._units import duration
+from ofa_deploy.cli._output import OutputFormat, emit, say
+from ofa_deploy.cli._settings import list_settings
+
+if TYPE_CHECKING:
+    from ofa_deploy.data import DataSplits
+    from ofa_deploy.space import SearchSpace
+    from ofa_deploy.train import Forecast, Ranks, TrainConfig
+
+__all__ = ["tell_forecast"]
+
+
+def tell_forecast(
+    config: "TrainConfig",
+    space: "SearchSpace",
+    data: "DataSplits",
+    ranks: "Ranks",
+    *,
+    quiet: bool,
+) -> None:
+    """The phases, the cost, the memory and all settings; and about how long it takes here."""
+    from ofa_deploy.train import Batches, check_fit, forecast, plan_for
+
+    check_fit(config, space, data)
+    steps = Batches(config, data.train, space.resolutions[-1]).steps_per_epoch
+    found = forecast(config, space, plan_for(config, space, steps))
+    emit(
+        [
+            {
+                "phase": phase.name,
+                "epochs": phase.steps / steps,
+                "steps": phase.steps,
+                "first": ", ".join(phase.start),
+                "passes": phase.passes,
+                "weight": "{:.3g} to {:.3g}".format(*phase.weight),
+                "lr": "{:.3g}, {:.3g}, {:.3g}".format(*phase.lr),
+                "macs": f"{phase.macs:.3g}",
+            }
+            for phase in found.phases
+        ],
+        OutputFormat.table,
+        title=f"{config.method} on {space.name}, {len(data.train):,} images",
+    )
+    print(
+        f"in all {found.macs:.3g} multiply-accumulates, forward and backward (random subnets as "
+        f"their mean); memory of a process: weights, gradients and momentum "
+        f"{found.weight_bytes / 2**20:.0f} MiB, activations about "
+        f"{found.activation_bytes / 2**20:,.0f} MiB for each pass at work"
+    )
+    list_settings(config)
+    if ranks.count == 1 and not quiet:  # several would have to step together
+        _tell_time(config, space, data, found, ranks)
+
+
+def _tell_time(
+    config: "TrainConfig",
+    space: "SearchSpace",
+    data: "DataSplits",
+    found: "Forecast",
+    ranks: "Ranks",
+) -> None:
+    from ofa_deploy.train import time_steps
+
+    say("timing a few steps, to tell how long it takes ...")
+    pace = time_steps(config, space, data, found, ranks)
+    low, high = map(duration, pace.seconds(found, config, space, data))
+    say(
+        f"estimate: {low} to {high} on this machine as busy as it is now, from {pace.steps} steps "
+        f"of {pace.batch} images"
+    )

@@ -127,7 +127,7 @@ class SearchJob:
             stem = "-".join([self.name, *(in_a_name(part) for part in parts if part)])
             with exclusive(lock) if lock else nullcontext():
                 path = self.save("predicted", front, models, tables, label, folder / stem)
-            _show(front, self.output)
+            _show(front, self.output, path, quiet=self.quiet)
             wrote(path, quiet=self.quiet)
 
     def front(
@@ -351,13 +351,26 @@ def _error_of_picked(found: "Verified") -> str:
     )
 
 
-def _show(front: "ParetoFront", output: OutputFormat) -> None:
-    from ofa_deploy.report import Series, front_rows, rich_table
+def _show(
+    front: "ParetoFront", output: OutputFormat, file: Path | None = None, *, quiet: bool = False
+) -> None:
+    """The front, as a table a few of its networks.
+
+    Args:
+        file: which holds all of them.
+    """
+    from ofa_deploy.report import Series, few_rows, front_rows, rich_table
 
     measured = all(candidate.measured for candidate in front)
     kind: Kind = "measured" if measured else "predicted"
     rows = front_rows([Series("search", front, kind)])
-    if output is OutputFormat.table:
-        show_table(rich_table(rows, arch=True))
-    else:
+    if output is not OutputFormat.table:
         emit([dict(row) for row in rows], output)
+        return
+    few = few_rows(rows) if file else rows
+    show_table(rich_table(few, arch=True))
+    if len(few) < len(rows):
+        say(
+            f"{len(few)} of {len(rows):,} networks shown; all are in {file}, and with --format csv",
+            quiet=quiet,
+        )

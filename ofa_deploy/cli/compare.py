@@ -1,6 +1,6 @@
 """``ofa-deploy compare``: Pareto fronts of devices, methods, precisions, budgets or runs."""
 
-from itertools import groupby
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,11 +11,9 @@ from ofa_deploy.cli._options import QuietOption
 from ofa_deploy.cli._output import guarded, quoted, say, show_table, wrote
 
 if TYPE_CHECKING:
-    from ofa_deploy.report import Report, Row, Series
+    from ofa_deploy.report import Report, Series
 
 __all__ = ["compare"]
-
-_PREDICTED = 12  # networks of a front that the terminal shows
 
 
 @guarded
@@ -114,7 +112,7 @@ def compare(
         [point for path in points or [] for point in read_external(path)],
         told,
     )
-    _show(report, quiet=quiet)
+    _show(report, [path for path in (csv, json, out) if path], quiet=quiet)
     for doubt in doubts(shown):
         say(f"warning: {doubt}", quiet=quiet)
     _write(report, out=out, png=png, svg=svg, csv=csv, json=json, relative=relative, quiet=quiet)
@@ -151,31 +149,26 @@ def _reference(text: str | None) -> dict[str, float] | None:
     return {"latency": latency, "top1": top1}
 
 
-def _show(report: "Report", *, quiet: bool) -> None:
-    from ofa_deploy.report import rich_table
+def _show(report: "Report", every: Sequence[Path], *, quiet: bool) -> None:
+    """On the terminal, with a few networks of each front.
 
-    rows = _few(report.rows)
+    Args:
+        every: the files that will hold all of them.
+    """
+    from ofa_deploy.report import MOST, few_rows, rich_table
+
+    rows, tables = few_rows(report.rows), report.tables(MOST)
     show_table(rich_table(rows))
-    if len(rows) < len(report.rows):
-        left = len(report.rows) - len(rows)
-        say(f"{left:,} more networks are only predicted; --csv and --out have all", quiet=quiet)
     for panel in report.panels:
         for name, values in panel.differences.items():
             where = f" on {panel.name}" if panel.name else ""
             say(f"{name} differs{where}: {', '.join(values)}", quiet=quiet)
-    for table in report.tables().values():
+    for table in tables.values():
         show_table(rich_table(table))
-
-
-def _few(rows: "list[Row]") -> "list[Row]":
-    """What was measured, and of what was only predicted a few from end to end of each front."""
-    kept = []
-    for _, group in groupby(rows, key=lambda row: (row["series"], row["device"])):
-        found = list(group)
-        guesses = [i for i, row in enumerate(found) if row["measured_ms"] is row["top1"] is None]
-        hidden = {*guesses[:-1]} - {*guesses[:: max(1, -(-len(guesses) // _PREDICTED))]}
-        kept += [row for i, row in enumerate(found) if i not in hidden]
-    return kept
+    if len(rows) < len(report.rows):
+        where = " and ".join(map(str, every)) or "--csv FOLDER and --out FILE.html"
+        is_in = "are in" if every else "go into"
+        say(f"{len(rows)} of {len(report.rows):,} networks shown; all {is_in} {where}", quiet=quiet)
 
 
 def _write(

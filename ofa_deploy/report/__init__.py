@@ -7,6 +7,7 @@
     compare.py, resample.py    volume, dominance, gains, and how sure they are
     agreement.py               measured against predicted
     changes.py                 two runs of the same thing
+    few.py                     which networks stand for a front
     table.py                   their networks as rows and text
     content.py                 all of that for one report
     style.py, picture.py       PNG and SVG; curves.py is of training
@@ -19,6 +20,7 @@ from ofa_deploy.report.compare import Comparison, FrontFigures, Gain, Offer, com
 from ofa_deploy.report.content import Report
 from ofa_deploy.report.curves import write_curves
 from ofa_deploy.report.external import ExternalPoint, read_external
+from ofa_deploy.report.few import MOST
 from ofa_deploy.report.html import write_html
 from ofa_deploy.report.network import BlockShare, network_svg, shares
 from ofa_deploy.report.panels import panels_of
@@ -28,12 +30,14 @@ from ofa_deploy.report.table import (
     Row,
     TextTable,
     csv_text,
+    few_rows,
     front_rows,
     front_table,
     rich_table,
 )
 
 __all__ = [
+    "MOST",
     "BlockShare",
     "Changes",
     "Comparison",
@@ -50,6 +54,7 @@ __all__ = [
     "changes",
     "compare",
     "csv_text",
+    "few_rows",
     "front_rows",
     "front_table",
     "network_svg",

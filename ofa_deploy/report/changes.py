@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ofa_deploy._units import milliseconds, percent
 from ofa_deploy.errors import MismatchError
+from ofa_deploy.report.few import few_places
 from ofa_deploy.report.resample import DRAWS, SURE, interval_of
 from ofa_deploy.report.series import Point, Series, one_a_label
 from ofa_deploy.report.table import TextTable
@@ -107,8 +108,15 @@ class Changes:
         words = self.said(moved.verdict)
         return said(moved.before), said(moved.after), f"{moved.change:+.2f}", words
 
-    def table(self) -> TextTable:
-        """Network by network."""
+    def table(self, most: int | None = None) -> TextTable:
+        """Network by network; of more than ``most`` those that moved, and some from end to end."""
+        places: Sequence[int] = range(len(self.archs))
+        if most is not None:
+            changed = ((a.latency.verdict, a.top1.verdict) for a in self.archs)
+            moved = [i for i, verdicts in enumerate(changed) if "beyond" in verdicts]
+            places = few_places(len(self.archs), moved, most)
+        shown = [self.archs[i] for i in places]
+        few = [f"{len(shown)} of them shown."] if len(shown) < len(self.archs) else []
         return TextTable(
             title=f"From {self.before} to {self.after}",
             headers=(
@@ -122,9 +130,9 @@ class Changes:
                     *self._cells(each.top1, percent),
                     each.arch,
                 )
-                for each in self.archs
+                for each in shown
             ),
-            note=" ".join(self.lines()),
+            note=" ".join([*self.lines(), *few]),
         )
 
 

@@ -89,8 +89,12 @@ class Report:
         """The networks themselves."""
         return front_table(self.rows, title="Networks")
 
-    def tables(self) -> dict[str, TextTable]:
-        """All tables but that of the networks, by a name that a file can bear."""
+    def tables(self, most: int | None = None) -> dict[str, TextTable]:
+        """All tables but that of the networks, by a name that a file can bear.
+
+        Args:
+            most: networks that a table of changes shows.
+        """
         made: dict[str, TextTable] = {}
         for index, comparison in enumerate(self.comparisons, start=1):
             end = f"-{index}" if len(self.comparisons) > 1 else ""
@@ -102,7 +106,7 @@ class Report:
             end = f"-{index}" if len(self.agreements) > 1 else ""
             made[f"agreement{end}"] = _of_device(agreement_table(found), panel, bool(end))
         for index, changed in enumerate(self.changes, start=1):
-            made["changes" + (f"-{index}" if len(self.changes) > 1 else "")] = changed.table()
+            made["changes" + (f"-{index}" if len(self.changes) > 1 else "")] = changed.table(most)
         if self.external:
             made["external"] = self._external()
         return made

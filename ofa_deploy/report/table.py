@@ -5,12 +5,14 @@ import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import sqrt
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from ofa_deploy._units import UNKNOWN, count, interval, milliseconds, percent_within
 from ofa_deploy.pareto import Candidate
-from ofa_deploy.report.series import TOP1, Series, check, known
+from ofa_deploy.report.few import best_places, few_places
+from ofa_deploy.report.series import TOP1, Series, check, known, one_a_label
 from ofa_deploy.space import Arch
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 _SURE = 1.645  # standard deviations of a 90 % interval, as those of predictions are
 
-__all__ = ["Row", "TextTable", "csv_text", "front_rows", "front_table", "rich_table"]
+__all__ = ["Row", "TextTable", "csv_text", "few_rows", "front_rows", "front_table", "rich_table"]
 
 
 class Row(TypedDict):
@@ -26,7 +28,8 @@ class Row(TypedDict):
 
     Times in ms, accuracies in percent; ``measured_ms`` and ``top1`` are measurements,
     ``measured_spread`` is relative. ``top1_low`` and ``top1_high`` are what the number of images
-    leaves open.
+    leaves open. ``best``: the most accurate of its front that keeps its budget, as measured where
+    that was measured.
     """
 
     series: str
@@ -46,6 +49,7 @@ class Row(TypedDict):
     macs: float | None
     params: float | None
     arch: str
+    best: bool
 
 
 def front_rows(series_list: Sequence[Series]) -> list[Row]:
@@ -59,18 +63,27 @@ def front_rows(series_list: Sequence[Series]) -> list[Row]:
     """
     check(series_list)
     merged: dict[tuple[str, str, Arch, int], Row] = {}
+    deciding = _deciding(series_list)
     for series in series_list:
         seen: Counter[Arch] = Counter()  # one network may answer several budgets
-        for candidate in series.front:
+        best = best_places(series) if id(series) in deciding else ()
+        for place, candidate in enumerate(series.front):
             key = (series.panel, series.label, candidate.arch, seen[candidate.arch])
             seen[candidate.arch] += 1
-            row = _row(series, candidate)
+            row = _row(series, candidate, place in best)
             merged[key] = _either(row, merged.get(key, row))
     order = list(dict.fromkeys((series.panel, series.label) for series in series_list))
     return sorted(merged.values(), key=lambda row: order.index((row["device"], row["series"])))
 
 
-def _row(series: Series, candidate: Candidate) -> Row:
+def _deciding(series_list: Sequence[Series]) -> set[int]:
+    """Of each device and label the series that says which network is best: the measured one."""
+    panels = dict.fromkeys(series.panel for series in series_list)
+    mine = ([series for series in series_list if series.panel == panel] for panel in panels)
+    return {id(series) for each in mine for series in one_a_label(each)}
+
+
+def _row(series: Series, candidate: Candidate, best: bool) -> Row:
     latency = series.latency
     low, high = candidate.intervals.get(latency, (None, None))
     top1_low, top1_high = candidate.intervals.get(TOP1, (None, None))
@@ -93,6 +106,7 @@ def _row(series: Series, candidate: Candidate) -> Row:
         macs=known(candidate, "macs"),
         params=known(candidate, "params"),
         arch=str(candidate.arch),
+        best=best,
     )
 
 
@@ -111,7 +125,7 @@ def _wilson(measured: Mapping[str, float]) -> tuple[float, float] | tuple[None, 
 def _either(row: Row, other: Row) -> Row:
     """``row``, with what it lacks taken from ``other``."""
     own = {key: value for key, value in row.items() if value not in (None, "")}
-    return cast("Row", {**other, **own})
+    return cast("Row", {**other, **own, "best": row["best"] or other["best"]})
 
 
 def csv_text(rows: Sequence[Row]) -> str:
@@ -151,7 +165,9 @@ def _measured(row: Row) -> str:
     return said if spread is None else f"{said} ±{50 * spread:.1f} %"
 
 
+_BEST = "*"
 _COLUMNS: tuple[tuple[str, bool, Callable[[Row], str]], ...] = (
+    (_BEST, True, lambda row: _BEST if row["best"] else ""),
     ("Front", False, lambda row: row["series"]),
     ("Device", False, lambda row: row["device"] or UNKNOWN),
     ("Budget", False, lambda row: row["budget"] or UNKNOWN),
@@ -185,22 +201,38 @@ def front_table(rows: Sequence[Row], *, title: str = "", arch: bool = True) -> T
     Args:
         arch: whether to show the architectures, which need a wide page.
     """
+    told_apart = 0 < sum(row["best"] for row in rows) < len(rows)
     several = len({row["series"] for row in rows}) > 1
     devices = len({row["device"] for row in rows}) > 1
     cells = {header: [text(row) for row in rows] for header, _, text in _COLUMNS}
     kept = [
         (header, numeric)
         for header, numeric, _ in _COLUMNS
-        if {"Front": several, "Device": devices, "Architecture": arch}.get(
+        if {_BEST: told_apart, "Front": several, "Device": devices, "Architecture": arch}.get(
             header, set(cells[header]) != {UNKNOWN}
         )
     ]
+    note = f"{_BEST}: the most accurate of its front that keeps its budget"
     return TextTable(
         title,
         headers=tuple(header for header, _ in kept),
         numeric=tuple(numeric for _, numeric in kept),
         rows=tuple(zip(*(cells[header] for header, _ in kept), strict=True)),
+        note=note if told_apart else "",
     )
+
+
+def few_rows(rows: Sequence[Row]) -> list[Row]:
+    """At most ``MOST`` rows of each front: the best, what was measured, and from end to end."""
+    kept: list[Row] = []
+    for _, group in groupby(rows, key=lambda row: (row["series"], row["device"])):
+        found = list(group)
+        best = [i for i, row in enumerate(found) if row["best"]]
+        seen = [i for i, row in enumerate(found) if row["measured_ms"] or row["top1"] is not None]
+        few = few_places(len(found), {*best, *seen})
+        missing = [i for i in best if i not in few]
+        kept += [found[i] for i in sorted([*few, *missing])]
+    return kept
 
 
 def rich_table(

@@ -85,11 +85,27 @@ def test_of_what_is_only_predicted_it_prints_a_few(
     made = cli("compare", measured, guessed, "--csv", "n.csv")
     assert made.code == 0, made.stderr
     assert len((here / "n.csv").read_text().splitlines()) == 1 + 8 + 30
-    printed = [line.split() for line in made.stdout.partition("Hypervolume")[0].splitlines()]
+    lines = made.stdout.partition("Hypervolume")[0].splitlines()
+    assert [line.split()[1] for line in lines if line.startswith(" * ")][1:] == ["m", "p"]
+    assert "*: the most accurate of its front that keeps its budget" in made.stdout
+    printed = [line.removeprefix(" * ").split() for line in lines]
     predicted = [float(words[1]) for words in printed if words[:1] == ["p"]]
-    assert len(predicted) == 11 and "19 more networks are only predicted" in made.stderr
+    assert len(predicted) == 12 and "20 of 38 networks shown; all are in n.csv\n" in made.stderr
     assert (predicted[0], predicted[-1]) == pytest.approx((1.1 * 1.3, 1.1 * 1.3 * 30), rel=0.01)
     assert sum(words[:1] == ["m"] for words in printed) == 8
+
+
+def test_of_fronts_that_are_alike_it_prints_a_few_changes(
+    front: Callable[..., Path], here: Path, cli: Cli
+) -> None:
+    made = cli("compare", front("old", networks=35), front("new", 1.2, networks=35))
+    assert made.code == 0, made.stderr
+    tables = made.stdout.partition("Hypervolume")[::2]
+    assert [sum(" r1" in line for line in each.splitlines()) for each in tables] == [0, 12]
+    assert "35 networks in both" in made.stdout and "12 of them shown." in made.stdout
+    assert "24 of 70 networks shown; all go into --csv FOLDER and --out FILE" in made.stderr
+    assert cli("compare", here / "old.front.json", here / "new.front.json", "--csv", "t").code == 0
+    assert len((here / "t" / "changes.csv").read_text().splitlines()) == 1 + 35
 
 
 def test_tells_gain_and_hypervolume_with_a_stated_reference(

@@ -160,6 +160,25 @@ def test_objectives_are_put_in_terms_of_the_tables(
     assert [dict(file.pareto.objectives) for file in fronts(run).values()] == expected
 
 
+def test_a_long_front_is_printed_in_part_and_written_whole(
+    cli: Cli, run: Path, tables: dict[str, Path]
+) -> None:
+    asked = ("search", "--run", run, *given(tables["a-fp32"]), "--no-verify")
+    asked += ("--objective", "latency min")
+    made = cli(*asked)
+    assert made.code == 0, made.stderr
+    (file,) = fronts(run).values()
+    count = len(file.pareto)
+    assert count > 12
+    printed = [line for line in made.stdout.splitlines() if "r32 | " in line]
+    assert len(printed) == 12
+    assert [line.startswith(" *") for line in printed] == [False] * 11 + [True]
+    assert str(file.pareto.best().arch) in printed[-1]
+    assert f"12 of {count} networks shown; all are in {run}/fronts/best.front.json" in made.stderr
+    assert len(json.loads(cli(*asked, "--format", "json").stdout)) == count
+    assert "shown" not in cli(*asked, "--quiet").stderr
+
+
 def test_objectives_of_one_metric_must_agree(cli: Cli, run: Path, tables: dict[str, Path]) -> None:
     both = ("--objective", "latency min", "--objective", "latency[a] max")
     made = cli("search", "--run", run, *given(tables["a-fp32"]), "--no-verify", *both)

@@ -220,6 +220,7 @@ def test_rows_hold_each_network_once_with_all_that_is_known() -> None:
             macs=None,
             params=None,
             arch=str(arch(1)),
+            best=True,
         )
     ]
 

@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ofa_deploy.errors import StorageError
+
 try:
     import fcntl
 except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["abandoned", "held_file", "held_folder", "scratch"]
+__all__ = ["abandoned", "held_file", "held_folder", "scratch", "temporary_folder"]
 
 _RANDOM = "[a-z0-9_]{8}"  # as tempfile makes names
 _SCRATCH = "ofa-deploy-scratch-"
@@ -74,11 +76,26 @@ def held_folder(folder: Path, prefix: str, suffix: str) -> Iterator[Path]:
 @contextmanager
 def scratch() -> Iterator[Path]:
     """A folder for a while in the system's; those of processes that were killed go first."""
-    folder = Path(tempfile.gettempdir())
+    folder = temporary_folder()
     for left in abandoned(folder, _SCRATCH, "", folders=True):
         shutil.rmtree(left, ignore_errors=True)
     with held_folder(folder, _SCRATCH, "") as made:
         yield made
+
+
+def temporary_folder() -> Path:
+    """Where what is temporary goes.
+
+    Raises:
+        StorageError: if nothing can be written anywhere.
+    """
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        raise StorageError(
+            "no folder for temporary files can be written: the disk is full or read-only; free "
+            "some space or name another in TMPDIR, and run again, finished work is kept"
+        ) from None
 
 
 def _free(path: Path, folder: bool) -> int | None:

@@ -36,6 +36,7 @@ LAYERS = {
 SIDEWAYS = {
     ("_files", "_holder"),
     ("_files", "_leftovers"),
+    ("_leftovers", "errors"),
     ("_files", "_validation"),
     ("_journal", "_files"),
     ("_files", "errors"),

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ofa_deploy._leftovers import temporary_folder
 from ofa_deploy._processes import module_command, module_environment
 from ofa_deploy.errors import DeviceError
 from ofa_deploy.hardware import Trace
@@ -221,7 +222,7 @@ def run_worker(
     names = tuple(names)
     listener = Listener(names, job["protocol"]["rounds"], finished)
     with (
-        tempfile.TemporaryFile("w+", errors="replace") as complaints,
+        tempfile.TemporaryFile("w+", errors="replace", dir=temporary_folder()) as complaints,
         subprocess.Popen(
             module_command(module),
             stdin=subprocess.PIPE,

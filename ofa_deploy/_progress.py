@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-__all__ = ["SILENT", "Progress", "Task", "TimeLeft", "Work"]
+__all__ = ["SILENT", "Portions", "Progress", "Task", "TimeLeft", "Work"]
 
 Work = Callable[[int], float]
 
@@ -78,6 +78,29 @@ class TimeLeft:
         if pace <= 0:
             return None
         return max(0.0, (self._total - done) / pace - (time.monotonic() - self._now))
+
+
+class Portions:
+    """Progress of work that comes in portions: their tasks move one bar on, which is there before.
+
+    Args:
+        task: that bar, of all portions together.
+        whole: where text goes.
+    """
+
+    def __init__(self, task: Task, whole: Progress) -> None:
+        self._task, self._whole = task, whole
+
+    @contextmanager
+    def task(
+        self, description: str, total: int, *, done: int = 0, work: Work = float
+    ) -> Iterator[Task]:
+        if done:
+            self._task.advance(done)
+        yield self._task
+
+    def say(self, message: str) -> None:
+        self._whole.say(message)
 
 
 class _Silent:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from ofa_deploy import _progress
-from ofa_deploy._progress import TimeLeft
+from ofa_deploy._progress import Portions, TimeLeft
 from ofa_deploy._units import duration
 from ofa_deploy.cli import _output
 from ofa_deploy.space import get_space
@@ -170,4 +170,23 @@ def test_a_short_task_within_a_task_is_not_in_a_log(
         "blocks: 1/2",
         "blocks: 2/2 in 22 s",
         "export: 1/1 in 24 s",
+    ]
+
+
+def test_portions_move_one_bar_on(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(file=io.StringIO(), width=120)
+    monkeypatch.setattr(_output, "_stderr", screen)
+    lines = _output.progress(False)
+    with lines.task("evaluate", 8) as whole:
+        bar = Portions(whole, lines)
+        for done, total in ((2, 4), (0, 4)):
+            with bar.task("some", total, done=done) as task:
+                for _ in range(total - done):
+                    clock.now += 4
+                    task.advance(note="90 %")
+        bar.say("that was all")
+    assert screen.file.getvalue().splitlines() == [
+        "evaluate: 5/8, 12 s left 90 %",
+        "that was all",
+        "evaluate: 8/8 in 24 s 90 %",
     ]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ofa_deploy._progress import SILENT, Progress
+from ofa_deploy._progress import SILENT, Portions, Progress
 from ofa_deploy.errors import InputError
 from ofa_deploy.space import Arch, SearchSpace, get_space
 
@@ -189,14 +189,16 @@ def accuracy_model(
     space = evaluator.record.search_space
     at_once = subnets if evaluator.ranks.count > 1 else min(subnets, _FIRST)
     archs = choose_subnets(space, at_once, rng=np.random.default_rng([seed, 0xACC]))
-    top1 = evaluator.validate(archs, progress=progress)
-    model = fit_accuracy(space, archs, top1)
-    while len(archs) < subnets:
-        rng = np.random.default_rng([seed, 0xACC, len(archs)])
-        chosen = choose_subnets(model, min(_STEP, subnets - len(archs)), rng=rng)
-        archs += chosen
-        top1 += evaluator.validate(chosen, progress=progress)
+    with progress.task("evaluate subnets", subnets) as task:
+        bar = Portions(task, progress)
+        top1 = evaluator.validate(archs, progress=bar)
         model = fit_accuracy(space, archs, top1)
+        while len(archs) < subnets:
+            rng = np.random.default_rng([seed, 0xACC, len(archs)])
+            chosen = choose_subnets(model, min(_STEP, subnets - len(archs)), rng=rng)
+            archs += chosen
+            top1 += evaluator.validate(chosen, progress=bar)
+            model = fit_accuracy(space, archs, top1)
     return model, archs, top1
 
 

@@ -18,7 +18,7 @@ from ofa_deploy.cli._output import (
     progress,
     quoted,
     resumable,
-    say,
+    say_accuracy,
     say_top1,
     wrote,
 )
@@ -103,7 +103,7 @@ def adapt(
         if not ranks.first:
             return
     say_top1(record.validation_top1, quiet=quiet)
-    say(str(learn_accuracy(run, seed, bars, subnets=subnets)), quiet=quiet)
+    say_accuracy(learn_accuracy(run, seed, bars, subnets=subnets), quiet=quiet)
     for written in ("supernet.safetensors", "evaluations.csv", "accuracy.onnx"):
         wrote(run / written, quiet=quiet)
     next_steps(f"ofa-deploy profile --run {quoted(run)}", quiet=quiet)

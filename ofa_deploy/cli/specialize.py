@@ -256,7 +256,11 @@ def _report(
         for member in ensemble.subnets:
             member.to(ranks.device)
         judged = judge(
-            ensemble, data.test, corrupted_images=judging.corrupted_images, progress=bars
+            ensemble,
+            data.test,
+            corrupted_images=judging.corrupted_images,
+            progress=bars,
+            label=f"judge, {what}",
         )
         trained = found if what == "after" else None
         row = {"network": what, **judged.row()}

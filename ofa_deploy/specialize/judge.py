@@ -67,17 +67,19 @@ def judge(
     *,
     corrupted_images: int | None = None,
     progress: Progress = SILENT,
+    label: str = "judge",
 ) -> Judged:
     """Judge on images that had no part in training or choosing.
 
     Args:
         corrupted_images: how many of them to corrupt, the first ones; all when not given, 0 for
             none.
+        label: of its bar.
     """
     labels = images.labels
     count = len(images) if corrupted_images is None else min(corrupted_images, len(images))
     kinds = [(name, severity) for name in CORRUPTIONS for severity in SEVERITIES] if count else []
-    with progress.task("judge", 1 + len(kinds)) as task:
+    with progress.task(label, 1 + len(kinds)) as task:
         members = member_probabilities(ensemble, images)
         task.advance()
         some = images.take(np.arange(count))

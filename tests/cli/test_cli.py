@@ -153,8 +153,10 @@ def test_searching_again_gives_the_same_and_measures_sentinels_only(
 
 def test_evaluating_more_keeps_what_is_known(job: Any, run: Path, cli: Cli, photos: Path) -> None:
     before = (run / "evaluations.jsonl").read_text()
-    more = cli("evaluate", run, "--subnets", 14, "--format", "json")
+    more = cli("evaluate", run, "--subnets", 18, "--format", "json")
     assert more.code == 0, more.stderr
+    bars = [line for line in more.stderr.splitlines() if line.startswith("evaluate subnets: ")]
+    assert [line.split()[2] for line in bars] == ["18/18"], "one bar for all of them"
     after = (run / "evaluations.jsonl").read_text()
     assert after.startswith(before)
     first = json.loads(job.said["evaluate"].stdout)

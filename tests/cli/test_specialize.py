@@ -36,6 +36,7 @@ def test_fine_tuning_gives_a_subnet_that_export_takes(
     result = Path("runs/best-finetune/subnets/best.subnet.json")
     assert str(result) in done.stderr
     assert f"ofa-deploy export {result}" in done.stderr
+    assert "judge, before: " in done.stderr and "judge, after: " in done.stderr
     _, record = load_subnet(result)
     assert record.network.measured.keys() >= {"top1", "latency"}
     assert json.loads(Path("runs/best-finetune/judged.json").read_text())["rows"] == [before, after]

@@ -11,7 +11,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 ARM := build/arm64
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all test-arm fuzz lint wheel docs notebooks clean
+.PHONY: help quickstart test test-all test-arm fuzz audit lint wheel docs notebooks clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -34,6 +34,10 @@ fuzz: $(VENV)/.installed-dev ## feed every parser inputs that find new paths (MI
 	@$(BIN)/python -c 'from tests.faults.corrupt_worker import FORMATS; print(*FORMATS, sep="\n")' | \
 	  while read -r format; do nice -n 10 $(BIN)/python -m tests.faults.fuzz_targets "$$format" \
 	    $$(( $(or $(MINUTES),1) * 60 )) runs/fuzz </dev/null || exit 1; done
+
+audit: $(VENV)/.installed-dev ## look the pinned packages up among known weaknesses (needs the network)
+	$(PYTHON) -m venv build/audit && build/audit/bin/python -m pip install -q pip-audit
+	build/audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip --strict
 
 lint: $(VENV)/.installed-dev ## check style and types
 	$(BIN)/python -m ruff check .

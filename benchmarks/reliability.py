@@ -2,6 +2,7 @@
 
     python benchmarks/reliability.py --part corrupt [--cases 1000] [--only FORMAT]
     python benchmarks/reliability.py --part numbers --part supply
+    python benchmarks/reliability.py --part fuzz [--seconds 60]
 
 Runs the whole of the suite in ``tests/faults`` and appends to `results/reliability.csv`,
 a row a format or file of tests: how many cases there were, how many were refused in one line, how
@@ -10,11 +11,13 @@ greatest resident memory of the process that read them, its libraries included.
 Of commands that are killed or meet a failing disk, cases are such runs (a tenth of ``--cases`` at
 random times, beside every point of a write); ``accepted_equal`` ended as an undisturbed run, at the
 latest after the same command again. Of a load, cases are its size, and seconds those of the
-processor.
+processor. Of fuzzing, cases are inputs that atheris made, refused or not.
+``reliability_summary.py`` puts the sums into SECURITY.md.
 """
 
 import argparse
 import csv
+import re
 import subprocess
 import sys
 import tempfile
@@ -60,6 +63,7 @@ class Asked:
 
     cases: int
     only: str | None
+    seconds: int
 
 
 def corrupt(asked: Asked) -> Iterator[Row]:
@@ -79,6 +83,28 @@ def corrupt(asked: Asked) -> Iterator[Row]:
             round(time.monotonic() - began, 1),
             tally.peak_mib,
         )
+
+
+def fuzz(asked: Asked) -> Iterator[Row]:
+    """Inputs that find new paths in the parsers; the first that is a fault ends a format's."""
+    for name in FORMATS if asked.only is None else (asked.only,):
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as kept:
+            done = subprocess.run(
+                [sys.executable, "-m", "tests.faults.fuzz_targets", name, str(asked.seconds), kept],
+                cwd=ROOT,
+                check=False,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                stdin=subprocess.DEVNULL,
+            )
+        said = dict(re.findall(r"^stat::(\w+):\s+(\d+)$", done.stderr, re.MULTILINE))
+        if done.returncode:
+            print(f"  {name}: {done.stderr[-2000:]}", file=sys.stderr)
+        cases, faults = int(said.get("number_of_executed_units", 0)), int(done.returncode != 0)
+        seconds, peak = round(time.monotonic() - began, 1), int(said.get("peak_rss_mb", 0))
+        yield Row("fuzz", name, cases, 0, cases - faults, faults, seconds, peak)
 
 
 def _tests(part: str, name: str) -> Row:
@@ -128,6 +154,7 @@ def _rows(part: str, tallies: Iterator[Tally]) -> Iterator[Row]:
 
 PARTS: dict[str, Callable[[Asked], Iterator[Row]]] = {
     "corrupt": corrupt,
+    "fuzz": fuzz,
     "hostile": hostile,
     "numbers": numbers,
     "supply": supply,
@@ -155,9 +182,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--part", action="append", choices=PARTS, help="several may be named")
     parser.add_argument("--cases", type=int, default=1000, help="damaged files a format")
-    parser.add_argument("--only", choices=FORMATS, help="one format of --part corrupt")
+    parser.add_argument("--seconds", type=int, default=60, help="of fuzzing a format")
+    parser.add_argument("--only", choices=FORMATS, help="one format of --part corrupt or fuzz")
     given = parser.parse_args()
-    asked = Asked(given.cases, given.only)
+    asked = Asked(given.cases, given.only, given.seconds)
     for part in given.part or PARTS:
         for row in PARTS[part](asked):
             keep(row)

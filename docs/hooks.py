@@ -1,7 +1,7 @@
 """What the documentation takes from the code: the commands' help, devices, figures.
 
-A page that holds ``<!-- commands -->`` or ``<!-- devices -->`` gets the text in its place; images
-``figures/NAME.svg`` are drawn by ``figures.py`` when the site is built.
+A page that holds ``<!-- commands -->``, ``<!-- devices -->`` or ``<!-- security -->`` gets the text
+in its place; images ``figures/NAME.svg`` are drawn by ``figures.py`` when the site is built.
 """
 
 import importlib.util
@@ -72,4 +72,14 @@ def _devices() -> Iterator[str]:
         yield f"| `{name}` | {device.name} | {runs} | {'; '.join(device.verified) or 'no'} |"
 
 
-_PARTS: dict[str, Callable[[], Iterator[str]]] = {"commands": _commands, "devices": _devices}
+def _security() -> Iterator[str]:
+    """SECURITY.md without its title."""
+    text = (_HERE.parent / "SECURITY.md").read_text(encoding="utf-8")
+    yield text.partition("\n")[2]
+
+
+_PARTS: dict[str, Callable[[], Iterator[str]]] = {
+    "commands": _commands,
+    "devices": _devices,
+    "security": _security,
+}

@@ -142,7 +142,8 @@ def _retyped(value: Any, draw: random.Random) -> Any:
     if isinstance(value, bool) or value is None:
         return draw.choice((str(value).lower(), int(bool(value)), [value]))
     if isinstance(value, int | float):
-        return draw.choice((repr(value), [value], bool(value), value + 0.5, None))
+        other = value + 0.5 if abs(value) < 1e300 else -value
+        return draw.choice((repr(value), [value], bool(value), other, None))
     if isinstance(value, str):
         return draw.choice((0, [value], Pairs([[value, 1]]), None, list(value[:50])))
     if isinstance(value, Pairs):

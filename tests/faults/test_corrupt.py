@@ -9,7 +9,7 @@ import pytest
 from tests.faults.corrupt import Tally, read_damaged
 from tests.faults.corrupt_worker import FORMATS
 
-QUICK, WHOLE = 25, 1000
+QUICK, WHOLE = 50, 1000
 # Faults that are known and not mended yet, by format; nothing else may go wrong.
 KNOWN: dict[str, str] = {}
 

@@ -60,7 +60,10 @@ def _front_format() -> Format:
     def dump(found: Any) -> Any:
         whole = dumped(found)
         space = SearchSpace.from_dict(found.space).to_dict()
-        return whole | {"front": found.pareto.to_dict(), "space": json.loads(json.dumps(space))}
+        front = found.pareto.to_dict()
+        for each in front["candidates"]:
+            each.setdefault("target", "")  # left out where there is none
+        return whole | {"front": front, "space": json.loads(json.dumps(space))}
 
     return json_format("front", "our.front.json", dumped(file), read, dump)
 

@@ -20,6 +20,7 @@ from rich.console import Console
 from ofa_deploy._interrupt import Interrupted
 from ofa_deploy._progress import SILENT, Progress, Task, TimeLeft, Work
 from ofa_deploy._units import duration
+from ofa_deploy.cli._legend import legend
 from ofa_deploy.errors import OfaDeployError
 
 __all__ = [
@@ -127,8 +128,18 @@ def _escaped(text: str) -> str:
     return escape(" ".join(printable.split()))
 
 
-def emit(rows: Sequence[Mapping[str, Any]], how: OutputFormat, *, title: str = "") -> None:
-    """Write rows of plain values to stdout."""
+def emit(
+    rows: Sequence[Mapping[str, Any]],
+    how: OutputFormat,
+    *,
+    title: str = "",
+    meanings: Mapping[str, str] | None = None,
+) -> None:
+    """Write rows of plain values to stdout.
+
+    Args:
+        meanings: of columns, said below a table of those that are there.
+    """
     columns = list(rows[0]) if rows else []
     if how is OutputFormat.json:
         print(json.dumps(list(rows), indent=1, ensure_ascii=False))
@@ -137,7 +148,13 @@ def emit(rows: Sequence[Mapping[str, Any]], how: OutputFormat, *, title: str = "
     else:
         from rich.table import Table
 
-        table = Table(title=title or None, title_justify="left")
+        said = legend(columns, meanings or {})
+        table = Table(
+            title=title or None,
+            title_justify="left",
+            caption=_escaped(said) or None,
+            caption_justify="left",
+        )
         for column in columns:
             numeric = all(isinstance(row[column], int | float | None) for row in rows)
             table.add_column(

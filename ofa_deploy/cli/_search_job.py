@@ -1,7 +1,7 @@
 """One call of ``ofa-deploy search``: what is asked, found, proven, shown and written."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -359,7 +359,7 @@ def _show(
     Args:
         file: which holds all of them.
     """
-    from ofa_deploy.report import Series, few_rows, front_rows, rich_table
+    from ofa_deploy.report import Series, few_rows, front_rows, front_table, rich_table
 
     measured = all(candidate.measured for candidate in front)
     kind: Kind = "measured" if measured else "predicted"
@@ -368,7 +368,9 @@ def _show(
         emit([dict(row) for row in rows], output)
         return
     few = few_rows(rows) if file else rows
-    show_table(rich_table(few, arch=True))
+    table = front_table(few)
+    note = "; ".join(filter(None, (table.note, "top-1: on the validation split")))
+    show_table(rich_table(replace(table, note=note)))
     if len(few) < len(rows):
         say(
             f"{len(few)} of {len(rows):,} networks shown; all are in {file}, and with --format csv",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ofa_deploy.cli._legend import BENCHED
 from ofa_deploy.cli._options import FormatOption, QuietOption
 from ofa_deploy.cli._output import (
     OutputFormat,
@@ -79,7 +80,7 @@ def bench(
     rows = [_row(row, load) for row in found.rows]
     if output is OutputFormat.table:  # which has no room for what is said below
         rows = [{k: v for k, v in row.items() if k not in ("load", "spread")} for row in rows]
-    emit(rows, output)
+    emit(rows, output, meanings=BENCHED)
     for name, reason in found.left_out.items():
         say(f"{name}: not timed here: {reason}", quiet=quiet)
     beside = f", beside {load} busy processes" if load else ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ofa_deploy.cli._legend import EXPORTED
 from ofa_deploy.cli._options import FormatOption, QuietOption
 from ofa_deploy.cli._output import (
     OutputFormat,
@@ -263,7 +264,7 @@ def _report(
                     "status": "best" if name == manifest.best else each.status,
                 }
             )
-    emit(rows, output)
+    emit(rows, output, meanings=EXPORTED)
     for job, manifest in zip(planned, manifests, strict=True):
         for name, each in manifest.targets.items():
             for reason in each.reasons:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ofa_deploy.cli._legend import BLOCKS, MOVED
 from ofa_deploy.cli._options import FormatOption, QuietOption
 from ofa_deploy.cli._output import (
     OutputFormat,
@@ -87,7 +88,7 @@ def show(
     title = f"blocks by {sort}; {len(table.networks)} whole networks"
     if shown < len(records):
         title = f"{shown} of {len(records)} {title}"
-    emit(records[:shown], output, title=title)
+    emit(records[:shown], output, title=title, meanings=BLOCKS)
     next_steps(f"ofa-deploy tables check {quoted(file)}", quiet=False)
 
 
@@ -204,7 +205,7 @@ def diff(
         for each in ((*found.blocks, *found.networks) if every else (*found.moved, *networks))
     ]
     title = "moved, once the common factor is taken out" if rows else "no block moved of its own"
-    emit(rows, output, title=title)
+    emit(rows, output, title=title, meanings=MOVED)
     next_steps(f"ofa-deploy tables check {quoted(after)}", quiet=False)
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ofa_deploy.cli._legend import SENTINELS
 from ofa_deploy.cli._options import FormatOption, QuietOption
 from ofa_deploy.cli._output import (
     OutputFormat,
@@ -174,4 +175,4 @@ def _show_sentinels(found: "SentinelCheck", output: OutputFormat) -> None:
         }
         for each in found.sentinels
     ]
-    emit(rows, output, title=f"sentinels; ratio in common {found.scale:.4g}")
+    emit(rows, output, title=f"sentinels; ratio in common {found.scale:.4g}", meanings=SENTINELS)

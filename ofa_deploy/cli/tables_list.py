@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ofa_deploy.cli._legend import TABLES
 from ofa_deploy.cli._options import FormatOption
 from ofa_deploy.cli._output import OutputFormat, emit, guarded, next_steps, quoted, say
 
@@ -49,7 +50,7 @@ def list_tables(output: OutputFormat) -> None:
     if not rows:
         say("no latency tables yet; make one with: ofa-deploy profile --space NAME")
     short = [_short(row) for row in rows] if output is OutputFormat.table else rows
-    emit(short, output, title="latency tables")
+    emit(short, output, title="latency tables", meanings=TABLES)
     if any(row["stale"] == "maybe" for row in rows):
         say(f"stale maybe: more than {_OLD_DAYS} days old; ofa-deploy tables check asks a device")
     if rows:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ofa_deploy.cli._legend import VERIFIED
 from ofa_deploy.cli._options import FormatOption, QuietOption
 from ofa_deploy.cli._output import (
     OutputFormat,
@@ -54,7 +55,7 @@ def verify(
         say(f"{name}: not in the manifest, and not looked at", quiet=quiet)
     test = None if data is None else _test_images(opened.manifest, data, progress(quiet))
     found = opened.rerun(test, threads=threads)
-    emit([_row(name, each) for name, each in found.items()], output)
+    emit([_row(name, each) for name, each in found.items()], output, meanings=VERIFIED)
     wrong = {name: each for name, each in found.items() if each.verdict in ("differs", "fails")}
     for name, each in found.items():
         for reason in each.reasons:

@@ -195,6 +195,21 @@ _COLUMNS: tuple[tuple[str, bool, Callable[[Row], str]], ...] = (
 )
 
 
+# Below a table in which any row has it.
+_NOTES: dict[str, Callable[[Row], bool]] = {
+    "in brackets: the prediction's interval": lambda row: row["low_ms"] is not None,
+    "ms ±: half of what the measuring processes span": lambda row: (
+        row["measured_spread"] is not None
+    ),
+    "predicted top-1 ±: half of the model's 90 % interval": lambda row: (
+        row["top1_predicted_low"] is not None
+    ),
+    "measured top-1 ±: half of what its number of images leaves open (90 %)": lambda row: (
+        row["top1_low"] is not None
+    ),
+}
+
+
 def front_table(rows: Sequence[Row], *, title: str = "", arch: bool = True) -> TextTable:
     """Rows as text, without columns that say nothing: one front's name, values known of none.
 
@@ -212,13 +227,14 @@ def front_table(rows: Sequence[Row], *, title: str = "", arch: bool = True) -> T
             header, set(cells[header]) != {UNKNOWN}
         )
     ]
-    note = f"{_BEST}: the most accurate of its front that keeps its budget"
+    told = [text for text, applies in _NOTES.items() if any(map(applies, rows))]
+    best = [f"{_BEST}: the most accurate of its front that keeps its budget"] if told_apart else []
     return TextTable(
         title,
         headers=tuple(header for header, _ in kept),
         numeric=tuple(numeric for _, numeric in kept),
         rows=tuple(zip(*(cells[header] for header, _ in kept), strict=True)),
-        note=note if told_apart else "",
+        note="; ".join([*best, *told]),
     )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from ofa_deploy.cli._legend import BENCHED
+
 bench_module: Any = importlib.import_module("ofa_deploy.export.bench")
 Cli = Callable[..., Any]
 SHORT = ("--minutes", 0.01, "--processes", 1, "--image-size", "40x30")
@@ -63,6 +65,9 @@ def test_table_for_people(cli: Cli, bundle: Path) -> None:
     made = cli("bench", bundle, "--target", "onnx", "--batches", "1", *SHORT, "--quiet")
     assert (made.code, made.stderr) == (0, "")
     assert "images/s" in made.stdout and "spread" not in made.stdout
+    printed = " ".join(made.stdout.split())
+    told = {name: meaning for name, meaning in BENCHED.items() if name != "spread"}
+    assert all(f"{name}: {meaning}" in printed for name, meaning in told.items())
 
 
 @pytest.mark.parametrize(

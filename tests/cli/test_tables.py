@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import typer
 
+from ofa_deploy.cli._legend import MOVED, SENTINELS
 from ofa_deploy.cli.main import app
 from ofa_deploy.hardware import LatencyTable, LoadMeter, table_csv
 from ofa_deploy.predict import latency_model
@@ -298,6 +299,7 @@ def test_diff_tells_the_factor_and_the_blocks(cli: Cli, table: Path) -> None:
     assert row["moved_ms"] == pytest.approx(0.6 * before.blocks[key].ms)
     assert f"runtime_version ({before.conditions.runtime_version}, 99)" in made.stderr
     assert "all blocks together: +20.0%, beyond the noise" in made.stderr
+    assert all(set(MOVED) <= set(row) for row in json.loads(made.stdout))
     every = json.loads(
         cli("tables", "diff", table, "after.json", "--all", "--format", "json").stdout
     )
@@ -370,6 +372,7 @@ def test_check_on_the_unchanged_device_holds(cli: Cli, table: Path, workers: Any
     rows = json.loads(made.stdout)
     assert len(rows) == 10
     assert {row["beyond"] for row in rows} == {"no"}
+    assert set(SENTINELS) <= set(rows[0])
     assert "the device runs as in the table" in made.stderr
     assert workers.started == 3
 

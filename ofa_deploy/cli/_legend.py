@@ -1,0 +1,64 @@
+"""What the columns of tables mean, in a few words, by command; said below a table."""
+
+from collections.abc import Iterable, Mapping
+
+__all__ = [
+    "BENCHED",
+    "BLOCKS",
+    "EXPORTED",
+    "MOVED",
+    "SENTINELS",
+    "TABLES",
+    "VERIFIED",
+    "legend",
+]
+
+_SQNR = "signal to noise of the logits against PyTorch's (higher is nearer)"
+_TOP1 = "percent, on the test set"
+_SPREAD = "range over the measuring processes, relative"
+
+EXPORTED = {
+    "top1": f"{_TOP1} (search goes by the validation split)",
+    "loss": "points of top-1 that the file is behind the subnet",
+    "sqnr_db": _SQNR,
+    "vs_onnx": "time over that of float32 in ONNX Runtime (below 1 is faster)",
+}
+VERIFIED = {
+    "max_difference": "of a logit, relative to the greatest",
+    "sqnr_db": _SQNR,
+    "top1": _TOP1,
+    "sqnr_db_then": "when it was exported",
+    "top1_then": "when it was exported",
+}
+BENCHED = {
+    "timed": "alone, or from decoded images to their classes",
+    "ms": "ratio times the 10th percentile of the file that all are timed in turns with",
+    "p50": "half of the plain timings are below it, of p90 nine in ten (ms)",
+    "ratio": "to that file",
+    "spread": _SPREAD,
+}
+BLOCKS = {
+    "ms": "beyond an empty graph's",
+    "lost_ms": "beyond what the device's best blocks need for its MACs and bytes",
+    "spread": _SPREAD,
+}
+SENTINELS = {
+    "ratio": "now over then",
+    "moved": "beyond the ratio that all have in common",
+    "noise": "of that, what chance explains",
+}
+TABLES = {
+    "error_%": "mean, of networks that had no part in the fit",
+    "stale": "by age alone (tables check asks the device)",
+    "from": "./latency_tables (yours), or what ships (ours)",
+}
+MOVED = {
+    "moved_ms": "beyond the factor that all have in common",
+    "noise_ms": "of that, what chance explains",
+}
+
+
+def legend(columns: Iterable[str], meanings: Mapping[str, str]) -> str:
+    """One sentence of the columns that are there: ``lost ms: beyond …; spread: …``."""
+    told = (f"{name.replace('_', ' ')}: {meanings[name]}" for name in columns if name in meanings)
+    return "; ".join(told)

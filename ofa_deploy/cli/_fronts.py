@@ -123,6 +123,8 @@ class _Reader:
         from ofa_deploy.report.series import LATENCY
 
         front = file.pareto
+        if not front:
+            raise InputError(f"{path}: a front of no network; search again under a larger budget")
         metrics = [] if file.conditions is not None else _latencies(front)
         contexts = {metric: self._context(path, file, device) for metric, device in metrics}
         if not contexts:

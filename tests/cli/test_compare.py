@@ -301,6 +301,11 @@ def test_reference_that_is_no_point_is_one_line(
     assert "expected MS,PERCENT, two numbers" in said
 
 
+def test_front_of_no_network_is_named(front: Callable[..., Path], cli: Cli) -> None:
+    said = cli("compare", front("none", networks=0)).error()
+    assert "none.front.json: a front of no network; search again" in said
+
+
 def test_nothing_to_compare_is_a_usage_error(cli: Cli) -> None:
     made = cli("compare")
     assert made.code == 2

@@ -302,9 +302,8 @@ def test_reference_that_is_no_point_is_one_line(
 
 
 def test_front_of_no_network_is_named(front: Callable[..., Path], cli: Cli) -> None:
-    done = cli("compare", front("none", networks=0))
-    assert done.code == 1
-    assert "none.front.json: a front of no network; search again" in done.error
+    said = cli("compare", front("none", networks=0)).error(1)
+    assert "none.front.json: a front of no network; search again" in said
 
 
 def test_nothing_to_compare_is_a_usage_error(cli: Cli) -> None:

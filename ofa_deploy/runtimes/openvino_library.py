@@ -31,7 +31,11 @@ def openvino() -> Any:
 
 
 def nncf() -> Any:
-    """The module that quantises; raises as ``openvino`` does."""
+    """The module that quantises; raises as ``openvino`` does.
+
+    It would tell its makers of each use, over the network, by a package that it can do without.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # not to be had
     return _module("nncf", _LEAST_NNCF)
 
 

@@ -1,7 +1,11 @@
 """INT8 and float16 in ONNX Runtime and OpenVINO: what they suit, and what is refused."""
 
 import importlib
+import os
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -272,3 +276,26 @@ def test_unknown_processor_lists_them() -> None:
         ByteMath.of("x68")
     assert issubclass(UnknownNameError, InputError)
     assert "here" in PROCESSORS
+
+
+QUIET = """
+from ofa_deploy.runtimes.openvino_library import nncf
+nncf()
+from nncf.telemetry import wrapper
+assert not isinstance(wrapper.telemetry, wrapper.ITelemetry), wrapper.telemetry
+"""
+
+
+def test_the_quantiser_tells_nobody_of_its_use(tmp_path: Path) -> None:
+    """In a process of its own: within pytest NNCF keeps quiet by itself."""
+    pytest.importorskip("nncf")
+    done = subprocess.run(
+        [sys.executable, "-c", QUIET],
+        env=os.environ | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir()), "nor is a name for this user kept"

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from functools import lru_cache
 
 from ofa_deploy.errors import ConstraintError
 from ofa_deploy.pareto import Candidate
@@ -64,9 +65,12 @@ def _keeps_its_limits(series: Series, candidate: Candidate) -> bool:
     return True
 
 
-def _limits(budget: str) -> Iterator[Constraint]:
+@lru_cache  # thousands of networks have one budget
+def _limits(budget: str) -> tuple[Constraint, ...]:
     """Of the constraints that a candidate was searched under, those on metrics."""
+    found = []
     for text in budget.split(", "):
         with suppress(ConstraintError):
             if isinstance(limit := parse_constraint(text), Constraint):
-                yield limit
+                found.append(limit)
+    return tuple(found)

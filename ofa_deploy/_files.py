@@ -43,6 +43,7 @@ __all__ = [
     "digest",
     "disk_full",
     "exclusive",
+    "make_folder",
     "move_folder",
     "optional_import",
     "parsed",
@@ -98,7 +99,7 @@ def write_with(path: Path | str, write: "Any") -> Path:
     """
     path = Path(path)
     with storage_errors(path, "write"):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         for left in abandoned(path.parent, rf"\.{re.escape(path.name)}\.", _TEMPORARY):
             left.unlink(missing_ok=True)
         with held_file(path.parent, f".{path.name}.", _TEMPORARY) as temporary:
@@ -113,6 +114,14 @@ def write_with(path: Path | str, write: "Any") -> Path:
                 raise
         _sync_folder(path.parent)
     return path
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; new ones are synced into those that hold them."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in reversed(new):
+        _sync_folder(each.parent)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -325,7 +334,7 @@ def exclusive(folder: Path | str) -> Iterator[None]:
     """
     folder = Path(folder)
     with storage_errors(folder, "write"):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     lock = filelock.FileLock(folder / ".lock", is_singleton=True)
     again = lock.is_locked
     with storage_errors(folder, "lock"):

@@ -154,6 +154,23 @@ def test_data_are_synced_before_the_rename(tmp_path: Path, monkeypatch: pytest.M
     assert events[:2] == ["sync", "rename"]
 
 
+def test_new_folders_are_synced_into_those_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+
+    def recording(handle: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink())
+
+    monkeypatch.setattr(os, "fsync", recording)
+    write_text(tmp_path / "a" / "b" / "file", "x")
+    assert synced[:2] == [tmp_path, tmp_path / "a"]
+    assert synced[-1] == tmp_path / "a" / "b"
+    synced.clear()
+    write_text(tmp_path / "a" / "b" / "file", "y")
+    assert tmp_path not in synced
+
+
 def test_folder_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match="expected a file, found a folder"):

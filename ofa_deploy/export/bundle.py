@@ -20,7 +20,14 @@ from typing import NoReturn
 
 import torch
 
-from ofa_deploy._files import move_folder, read_json, sha256_file, write_model, write_text
+from ofa_deploy._files import (
+    make_folder,
+    move_folder,
+    read_json,
+    sha256_file,
+    write_model,
+    write_text,
+)
 from ofa_deploy._leftovers import abandoned, held_folder
 from ofa_deploy._processes import end_with_parent
 from ofa_deploy._progress import SILENT, Progress
@@ -215,7 +222,7 @@ def _raise(jobs: Sequence[ExportJob], failed: Mapping[int, OfaDeployError]) -> N
 @contextmanager
 def _stage(out: Path) -> Iterator[Path]:
     """A folder beside ``out`` with ``bundle``, to be filled, and ``work``; gone afterwards."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     with held_folder(out.parent, f".{out.name}.", _STAGE) as stage:
         for part in ("bundle", "work"):
             (stage / part).mkdir()

@@ -66,7 +66,7 @@ class TimeLeft:
         return self._now - self._marks[0][0]
 
     def seconds(self) -> float | None:
-        """From now on; None while too little is known."""
+        """From now on; None while too little is known, and when nothing is left."""
         if self._steps < self._STEPS or self._elapsed < self._SECONDS:
             return None
         late = self._now - max(self._LATE_SECONDS, self._LATE_SHARE * self._elapsed)
@@ -75,7 +75,7 @@ class TimeLeft:
         )
         done = self._work(self._at)
         pace = (done - before) / (self._now - when)
-        if pace <= 0:
+        if pace <= 0 or done >= self._total:
             return None
         return max(0.0, (self._total - done) / pace - (time.monotonic() - self._now))
 

@@ -52,6 +52,10 @@ def test_nothing_is_said_until_steps_and_seconds_are_known(take: Callable[..., l
     assert take(TimeLeft(100), *[0.5] * 5)[:4] == [None] * 4
 
 
+def test_nothing_is_said_when_nothing_is_left(take: Callable[..., list]) -> None:
+    assert take(TimeLeft(5), *[3] * 5)[-2:] == [pytest.approx(3), None]
+
+
 def test_a_slow_first_step_is_left_out(take: Callable[..., list]) -> None:
     assert take(TimeLeft(10), 60, 2, 2)[-1] == pytest.approx(14)
 

@@ -26,6 +26,7 @@ from ofa_deploy.errors import OfaDeployError
 __all__ = [
     "INTERRUPTED",
     "OutputFormat",
+    "all_or_nothing",
     "csv_text",
     "emit",
     "guarded",
@@ -70,6 +71,11 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 def resumable(command: Callable[P, None]) -> Callable[P, None]:
     """``guarded``, of a command that keeps finished work in a journal or a checkpoint."""
     return _guarded(command, "interrupted; run the same command again: finished work is kept")
+
+
+def all_or_nothing(command: Callable[P, None]) -> Callable[P, None]:
+    """``guarded``, of a command each of whose results appears whole or not at all."""
+    return _guarded(command, "interrupted; what was finished is kept, nothing half-done is left")
 
 
 def _guarded(command: Callable[P, None], interrupted: str) -> Callable[P, None]:

@@ -11,8 +11,8 @@ from ofa_deploy.cli._legend import EXPORTED
 from ofa_deploy.cli._options import FormatOption, QuietOption
 from ofa_deploy.cli._output import (
     OutputFormat,
+    all_or_nothing,
     emit,
-    guarded,
     next_steps,
     progress,
     quoted,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 
-@guarded
+@all_or_nothing
 def export(
     out: Annotated[
         Path, typer.Option(help="Folder of the bundle; of several subnets, one in it for each.")

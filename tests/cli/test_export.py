@@ -120,6 +120,20 @@ def test_int8_that_loses_more_than_allowed_is_marked_and_not_the_best(
     assert load_manifest(Path("b/manifest.json")).best == "onnx"
 
 
+def test_interrupted_export_says_what_is_left(
+    cli: Cli, subnet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ofa_deploy.export.draft.compare", stop)
+    stopped = cli("export", subnet, "--out", "b", "--quiet")
+    assert stopped.code == 130
+    said = "interrupted; what was finished is kept, nothing half-done is left"
+    assert stopped.stderr.splitlines() == [said]
+    assert not Path("b").exists() and not list(Path().glob(".b.*"))
+
+
 def test_several_subnets_side_by_side(job: Any, cli: Cli, here: Path) -> None:
     subnets = [copied(job, here / "subnets", name) for name in ("a", "b")]
     made = cli("export", *subnets, "--out", "all", "--jobs", 2, "--format", "json")

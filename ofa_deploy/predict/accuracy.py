@@ -236,8 +236,8 @@ def load_accuracy_model(path: Path | str, space: SearchSpace | None = None) -> A
         loaded = AccuracyModel(model, found if space is None else space, data)
         loaded.predict([loaded.space.smallest, loaded.space.largest])
         return loaded
-    except MismatchError:
-        raise
+    except MismatchError as error:
+        raise MismatchError(f"{path}: {error}") from None
     except (DecodeError, KeyError, ValueError, InputError) as error:
         raise FileFormatError(f"{path}: not an accuracy model ({error})") from None
     except Exception as error:  # onnxruntime's own exceptions share no public base

@@ -31,15 +31,13 @@ def openvino() -> Any:
 
 
 def nncf() -> Any:
-    """The module that quantises; raises as ``openvino`` does.
-
-    It would tell its makers of each use, over the network, by a package that it can do without.
-    """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # not to be had
+    """The module that quantises; raises as ``openvino`` does."""
     return _module("nncf", _LEAST_NNCF)
 
 
 def _module(name: str, least: str) -> Any:
+    """Both would tell their makers of each use, by a package that they can do without."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # not to be had
     module = optional_import(name, extra="openvino")
     check_least(name, module.__version__, least, extra="openvino")
     return module

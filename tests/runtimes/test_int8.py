@@ -278,6 +278,29 @@ def test_unknown_processor_lists_them() -> None:
     assert "here" in PROCESSORS
 
 
+ALONE = """
+import sys
+{use}
+assert sys.modules["openvino_telemetry"] is None
+"""
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "from ofa_deploy.runtimes.openvino_library import core; core()",
+        "from ofa_deploy.profiling.agent.engines import _module; _module('openvino')",
+    ],
+)
+def test_openvino_tells_nobody_of_its_use(tmp_path: Path, use: str) -> None:
+    pytest.importorskip("openvino")
+    command = [sys.executable, "-c", ALONE.format(use=use)]
+    home = os.environ | {"HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=home)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir()), "it kept something in the home folder"
+
+
 QUIET = """
 from ofa_deploy.runtimes.openvino_library import nncf
 nncf()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import io
 import re
+import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -92,6 +93,8 @@ def _release(text: object) -> str:
 
 def _module(runtime: str) -> Any:
     name = engine_of(runtime).replace("-", "_")
+    # OpenVINO would tell its makers of each use, over the network; it can do without.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         return importlib.import_module(name)
     except Exception as error:  # a broken installation raises what it likes

@@ -108,7 +108,7 @@ class AdditiveModel:
         return result
 
     def _predict_chunk(self, population: Population) -> Floats:
-        shifted = np.ascontiguousarray(population.T).astype(np.intp) + 1
+        shifted = np.add(population.T, 1, dtype=np.intp, order="C")
         total = np.zeros(len(population))
         for columns, table in self.tables:
             index = shifted[columns[0]]

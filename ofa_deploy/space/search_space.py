@@ -362,13 +362,30 @@ class SearchSpace(Layout):
     def is_active(self, population: Population) -> npt.NDArray[np.bool_]:
         """Which genes count, given each row's depths; shape (n, genes)."""
         active = np.ones(population.shape, bool)
+        columns, deciding, needs = self._activity
+        active[:, columns] = needs[np.arange(len(columns)), population[:, deciding]]
+        return active
+
+    @cached_property
+    def _activity(
+        self,
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+        """Genes that a depth decides about, that depth's gene, and whether they count by its choice.
+
+        Shapes (k,), (k,) and (k, the most choices of a depth).
+        """
+        columns, deciding, needs = [], [], []
         for column, gene in enumerate(self.genes):
             depth_column = self.columns.get(f"depth[{gene.stage}]")
             if gene.block >= 0 and depth_column is not None:
                 depths = np.array(self.genes[depth_column].choices)
-                needs = self.stages[gene.stage].base_depth + depths > gene.block
-                active[:, column] = needs[population[:, depth_column]]
-        return active
+                columns.append(column)
+                deciding.append(depth_column)
+                needs.append(self.stages[gene.stage].base_depth + depths > gene.block)
+        table = np.zeros((len(needs), max(map(len, needs), default=0)), bool)
+        for row, own in zip(table, needs, strict=True):
+            row[: len(own)] = own
+        return np.array(columns, np.intp), np.array(deciding, np.intp), table
 
     def mask_inactive(self, population: Population) -> Population:
         """Set the genes of inactive blocks to -1, so that equal networks are equal rows."""

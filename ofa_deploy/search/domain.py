@@ -154,7 +154,9 @@ class Domain:
         change = tried[change]
         near = rows[owner]
         near[np.arange(len(owner)), columns[change]] = choices[change]
-        return self.awake(near), owner, change
+        deep = self.space.decides[columns[change]]  # others leave all blocks as they are
+        near[deep] = self.awake(near[deep])
+        return near, owner, change
 
     def changed(self, row: Indices, which: npt.NDArray[np.intp]) -> Population:
         """A network with changes of its genes; blocks that wake up take their middle choice.

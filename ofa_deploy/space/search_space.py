@@ -370,7 +370,7 @@ class SearchSpace(Layout):
     def _activity(
         self,
     ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-        """Genes that a depth decides about, that depth's gene, and whether they count by its choice.
+        """Genes that a depth decides about, that gene, and whether they count by its choice.
 
         Shapes (k,), (k,) and (k, the most choices of a depth).
         """
@@ -387,9 +387,16 @@ class SearchSpace(Layout):
             row[: len(own)] = own
         return np.array(columns, np.intp), np.array(deciding, np.intp), table
 
+    @cached_property
+    def decides(self) -> npt.NDArray[np.bool_]:
+        """Which genes decide whether others count, shape (genes,)."""
+        _, deciding, _ = self._activity
+        return np.isin(np.arange(len(self.genes)), deciding)
+
     def mask_inactive(self, population: Population) -> Population:
         """Set the genes of inactive blocks to -1, so that equal networks are equal rows."""
-        return np.where(self.is_active(population), population, np.int8(-1)).astype(np.int8)
+        kept = np.where(self.is_active(population), population, np.int8(-1))
+        return kept.astype(np.int8, copy=False)
 
     def sample(self, rng: np.random.Generator, n: int) -> Population:
         """Draw ``n`` networks, each gene uniform over its choices; shape (n, genes)."""

@@ -1,6 +1,7 @@
 """Formats of tables: latency tables, those of other programs, and networks that others measured."""
 
 import csv
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def _yaml_format() -> Format:
 def _agrees_csv(folder: Path, value: Any) -> str | None:
     figures, _ = value
     text = (folder / "table.csv").read_bytes().decode("utf-8-sig")
-    rows = [row for row in csv.reader(text.splitlines()) if row]
+    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     header = [cell.strip() for cell in rows[0]]
     said = {}
     for row in rows[1:]:
@@ -146,7 +147,7 @@ def _external_format() -> Format:
 
     def agrees(folder: Path, points: Any) -> str | None:
         said = (folder / "others.csv").read_bytes().decode("utf-8-sig")
-        rows = [row for row in csv.reader(said.splitlines(keepends=True), strict=True) if row]
+        rows = [row for row in csv.reader(io.StringIO(said, newline=""), strict=True) if row]
         cells = [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
         got = [(p.name, p.latency, p.top1, p.device) for p in points]
         wanted = [

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -261,3 +262,20 @@ def accuracy() -> AccuracyModel:
     space = get_space("mbv3-nano-32")
     archs = space.decode(space.sample(np.random.default_rng(0), 30))
     return fit_accuracy(space, archs, [40 + np.log(space.cost(a).macs) for a in archs])
+
+
+@pytest.fixture
+def run(job: Job, tmp_path: Path) -> Path:
+    """A copy of the run folder, to be damaged."""
+    return Path(shutil.copytree(job.run, tmp_path / "copied" / "mine"))
+
+
+@pytest.fixture
+def table(job: Job, tmp_path: Path) -> Path:
+    """A copy of the latency table, to be damaged."""
+    return Path(shutil.copy(job.table, tmp_path / "copy.json"))
+
+
+def asking(run: Path, table: Path, *more: object) -> tuple[object, ...]:
+    """A search of a run with a table."""
+    return ("search", "--run", run, "--table", table, *(more or budget(0.6)))

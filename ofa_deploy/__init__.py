@@ -4,10 +4,14 @@ The names below are the public face. They are imported on first use, so that sea
 ``--help`` never load torch.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# ONNX Runtime would keep a record of each use and send it to its makers; read when it is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from ofa_deploy.errors import OfaDeployError

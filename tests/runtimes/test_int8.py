@@ -1,11 +1,7 @@
 """INT8 and float16 in ONNX Runtime and OpenVINO: what they suit, and what is refused."""
 
 import importlib
-import os
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -276,49 +272,3 @@ def test_unknown_processor_lists_them() -> None:
         ByteMath.of("x68")
     assert issubclass(UnknownNameError, InputError)
     assert "here" in PROCESSORS
-
-
-ALONE = """
-import sys
-{use}
-assert sys.modules["openvino_telemetry"] is None
-"""
-
-
-@pytest.mark.parametrize(
-    "use",
-    [
-        "from ofa_deploy.runtimes.openvino_library import core; core()",
-        "from ofa_deploy.profiling.agent.engines import _module; _module('openvino')",
-    ],
-)
-def test_openvino_tells_nobody_of_its_use(tmp_path: Path, use: str) -> None:
-    pytest.importorskip("openvino")
-    command = [sys.executable, "-c", ALONE.format(use=use)]
-    home = os.environ | {"HOME": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=home)
-    assert done.returncode == 0, done.stderr
-    assert not list(tmp_path.iterdir()), "it kept something in the home folder"
-
-
-QUIET = """
-from ofa_deploy.runtimes.openvino_library import nncf
-nncf()
-from nncf.telemetry import wrapper
-assert not isinstance(wrapper.telemetry, wrapper.ITelemetry), wrapper.telemetry
-"""
-
-
-def test_the_quantiser_tells_nobody_of_its_use(tmp_path: Path) -> None:
-    """In a process of its own: within pytest NNCF keeps quiet by itself."""
-    pytest.importorskip("nncf")
-    done = subprocess.run(
-        [sys.executable, "-c", QUIET],
-        env=os.environ | {"HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert not list(tmp_path.iterdir()), "nor is a name for this user kept"

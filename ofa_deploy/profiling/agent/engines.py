@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import re
 import sys
 import zipfile
@@ -93,8 +94,10 @@ def _release(text: object) -> str:
 
 def _module(runtime: str) -> Any:
     name = engine_of(runtime).replace("-", "_")
-    # OpenVINO would tell its makers of each use, over the network; it can do without.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    # Each would tell its makers of its use, over the network.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    if name == "openvino":
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         return importlib.import_module(name)
     except Exception as error:  # a broken installation raises what it likes

@@ -127,7 +127,10 @@ def make_folder(folder: Path) -> None:
 def _sync_folder(folder: Path) -> None:
     if os.name != "posix":
         return
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # of a folder that may be written and not listed
+        return
     try:
         os.fsync(handle)
     finally:

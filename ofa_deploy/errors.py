@@ -98,18 +98,25 @@ class MismatchError(InputError):
 class OtherRunError(MismatchError):
     """A folder holds another run than the one that is asked for.
 
-    ``settings`` maps each setting that differs, and follows from no other that does, to what it is
-    there and now; ``others`` names what else differs.
+    ``settings`` maps each setting that differs to what it is there and now, ``versions`` each
+    library likewise; ``others`` names what else differs.
     """
 
     def __init__(
-        self, folder: object, settings: dict[str, tuple[object, object]], others: Iterable[str] = ()
+        self,
+        folder: object,
+        settings: dict[str, tuple[object, object]],
+        others: Iterable[str] = (),
+        versions: dict[str, tuple[object, object]] | None = None,
     ) -> None:
-        self.settings, self.others = settings, tuple(others)
-        listed = [f"{name} ({there} there, {now} now)" for name, (there, now) in settings.items()]
+        self.settings, self.others, self.versions = settings, tuple(others), versions or {}
+        differing = {**settings, **self.versions}.items()
+        listed = [f"{name} ({there} there, {now} now)" for name, (there, now) in differing]
+        what = f"install {', '.join(self.versions)} as it was" if self.versions else ""
+        same = "ask for the same" if settings or self.others else ""
         super().__init__(
             f"{folder}: holds another run, which differs in {', '.join([*listed, *self.others])}; "
-            "ask for the same to go on with it, or name another folder"
+            f"{' and '.join(filter(None, (same, what)))} to go on with it, or name another folder"
         )
 
 

@@ -130,8 +130,7 @@ def _say_error(text: str) -> None:
 def _escaped(text: str) -> str:
     from rich.markup import escape
 
-    printable = "".join(c if c.isprintable() else " " for c in text)
-    return escape(" ".join(printable.split()))
+    return escape("".join(c if c.isprintable() else " " for c in text).strip())
 
 
 def emit(

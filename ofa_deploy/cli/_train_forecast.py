@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ofa_deploy._units import duration
 from ofa_deploy.cli._output import OutputFormat, emit, say
 from ofa_deploy.cli._settings import list_settings
+from ofa_deploy.errors import TrainingDivergedError
 
 if TYPE_CHECKING:
     from ofa_deploy.data import DataSplits
@@ -66,7 +67,11 @@ def _tell_time(
     from ofa_deploy.train import time_steps
 
     say("timing a few steps, to tell how long it takes ...")
-    pace = time_steps(config, space, data, found, ranks)
+    try:
+        pace = time_steps(config, space, data, found, ranks)
+    except TrainingDivergedError as error:
+        say(f"no estimate, since these settings diverge at once: {error}")
+        return
     low, high = map(duration, pace.seconds(found, config, space, data))
     say(
         f"estimate: {low} to {high} on this machine as busy as it is now, from {pace.steps} steps "

@@ -185,6 +185,17 @@ class _Asked:
         """Those of the file, under the flags, under ``--set``."""
         return given_settings(self.file, self.flags, self.pairs)
 
+    def gave(self, setting: str) -> bool:
+        """Whether the command line or its file says it."""
+        return self.settings().get(setting) is not None
+
+    def differs(self, setting: str, there: object, now: object) -> str:
+        """A setting that is not what a run was begun with."""
+        if setting == "init_sha256":
+            given = "--init with other weights" if there and now else "--init"
+            return given if now else "no --init, which the run there was begun with"
+        return f"{self.typed(setting, now)} (the run there was begun with {there})"
+
     def typed(self, setting: str, value: object) -> str:
         """A setting as it was asked for; by its name where it was not."""
         pairs = [text for text in self.pairs if text.partition("=")[0].strip() == setting]
@@ -244,15 +255,23 @@ def _carry_out(
 
 def _as_typed(error: OtherRunError, asked: _Asked, run: Path) -> MismatchError:
     """What differs, in the words of the command line."""
-    if not error.settings or error.others:
+    from ofa_deploy.train.config import FOLLOWS
+
+    if error.others or error.versions:
         return error
-    listed = ", ".join(
-        f"{asked.typed(name, now)} (the run there was begun with {there})"
-        for name, (there, now) in error.settings.items()
-    )
+    told = {
+        name: values
+        for name, values in error.settings.items()
+        if asked.gave(name) or not FOLLOWS.get(name, set()) & error.settings.keys()
+    }
+    listed = ", ".join(asked.differs(name, *values) for name, values in told.items())
+    way, resume = "ofa-deploy", f"train --resume --run {quoted(run)}"
+    if "processes" in error.settings:
+        there, _ = error.settings["processes"]
+        way = f"torchrun --nproc-per-node {there} -m ofa_deploy --"
     return MismatchError(
-        f"{run}: holds another run: {listed}; to go on with that one: "
-        f"ofa-deploy train --resume --run {quoted(run)}; for another one name another --run"
+        f"{run}: holds another run: {listed}; to go on with that one: {way} {resume}; for another "
+        "one name another --run"
     )
 
 

@@ -59,10 +59,10 @@ class AccuracyModel:
                 f"the accuracy model was fitted for space {facts['space']} "
                 f"({facts['fingerprint']}), not for {space.name} ({space.fingerprint})"
             )
-        self.margin = float(facts["margin"])
-        self.rmse = float(facts["rmse"])
-        self.kendall = float(facts["kendall"])
-        self.networks = int(facts["networks"])
+        self.margin = _within(facts, "margin", 0, 100)
+        self.rmse = _within(facts, "rmse", 0, 100)
+        self.kendall = _within(facts, "kendall", -1, 1)
+        self.networks = int(_within(facts, "networks", 0, 2**31))
         self.source = facts.get("source", "")
         self.measured = _measured(facts.get("measured", ""), space)
         self._bytes = data or model.SerializeToString()
@@ -133,7 +133,7 @@ class AccuracyModel:
         tau of n pairs then has the variance 2 (2n + 5) / 9n (n - 1).
         """
         n = self.networks
-        if not n:
+        if n < 2:
             return ""
         by_chance = _SURE * math.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1)))
         if self.kendall > by_chance:
@@ -151,6 +151,15 @@ class AccuracyModel:
             f"accuracy model from {self.networks} subnets: leave-one-out error {self.rmse:.2f} "
             f"points, rank correlation {self.kendall:.3f}"
         )
+
+
+def _within(facts: Mapping[str, str], name: str, least: float, most: float) -> float:
+    value = float(facts[name])
+    if not least <= value <= most:
+        raise FileFormatError(
+            f"the accuracy model's {name}: expected {least:g} to {most:g}, found {value:g}"
+        )
+    return value
 
 
 def _translated(population: Population, choices: Sequence[npt.NDArray[np.int8]]) -> Population:

@@ -239,7 +239,7 @@ def front_table(rows: Sequence[Row], *, title: str = "", arch: bool = True) -> T
 
 
 def few_rows(rows: Sequence[Row]) -> list[Row]:
-    """At most ``MOST`` rows of each front: the best, what was measured, and from end to end."""
+    """About ``MOST`` rows of each front: all that are best, what was measured, and end to end."""
     kept: list[Row] = []
     for _, group in groupby(rows, key=lambda row: (row["series"], row["device"])):
         found = list(group)

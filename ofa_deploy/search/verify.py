@@ -238,7 +238,12 @@ def _promising(fresh: Sequence[Candidate], best: Candidate) -> bool:
 
 def _best(examined: Iterable[Candidate], asked: Sequence[Constraint]) -> Candidate | None:
     standing = [c for c in examined if _meets(c, asked)]
-    return max(standing, key=lambda c: c.measured["top1"], default=None)
+    # Of equally accurate ones the fastest: the others are on no front.
+    return max(
+        standing,
+        key=lambda c: (c.measured["top1"], -c.measured.get("latency", 0.0)),
+        default=None,
+    )
 
 
 def _meets(candidate: Candidate, constraints: Sequence[Constraint]) -> bool:

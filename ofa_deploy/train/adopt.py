@@ -42,7 +42,8 @@ def adopt(
     check_init(run, space, weights)
     with exclusive(run):
         claim_run(run, record)
-        if (finished := RunFile.load(run)).weights_sha256 is not None:
+        finished = RunFile.load(run)
+        if finished.finished and not finished.gone(run):
             return finished
         net = Supernet(space)
         load_checkpoint(net, weights)

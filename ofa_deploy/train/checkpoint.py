@@ -37,7 +37,7 @@ from ofa_deploy.supernet import (
     load_tensors,
     load_weights,
 )
-from ofa_deploy.train.config import FOLLOWS, AnyConfig
+from ofa_deploy.train.config import AnyConfig
 from ofa_deploy.train.runner import Runner
 
 __all__ = [
@@ -203,15 +203,12 @@ def _check_same(run: Path, found: RunRecord, wanted: RunRecord) -> None:
     settings = _different(there.pop("config"), now.pop("config"))
     if "method" in settings:  # whose settings are others altogether
         settings = {"method": settings["method"]}
-    settings = {
-        name: values
-        for name, values in settings.items()
-        if not FOLLOWS.get(name, set()) & settings.keys()
-    }
-    settings |= _different(there.pop("versions"), now.pop("versions"))
+    versions = _different(there.pop("versions"), now.pop("versions"))
+    if "seed" in settings:  # which decides what images are drawn
+        there.pop("data_digest"), now.pop("data_digest")
     others = [_SPOKEN.get(name, name) for name in sorted(now) if there[name] != now[name]]
-    if settings or others:
-        raise OtherRunError(run, settings, others)
+    if settings or others or versions:
+        raise OtherRunError(run, settings, others, versions)
 
 
 def _different(there: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
@@ -137,8 +138,9 @@ def carry_out(
         identity = claim_run(run, record)
         if (finished := type(record).load(run)).finished:
             if gone := finished.gone(run):
+                anew = shlex.quote(str(run / "run.json"))
                 raise InputError(
-                    f"{gone}: gone from a run that was finished; remove {run} to train it again"
+                    f"{gone}: gone from a run that was finished; remove {anew} to train it again"
                 )
             (run / "state.pt").unlink(missing_ok=True)  # a kill may have left it behind
             return finished

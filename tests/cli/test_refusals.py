@@ -181,6 +181,25 @@ def test_other_settings_do_not_overwrite_a_run(run: Path, cli: Cli, photos: Path
     assert (run / "run.json").read_text() == before
 
 
+def test_other_versions_are_not_told_as_settings(run: Path, cli: Cli, photos: Path) -> None:
+    edited(run / "run.json", lambda value: value["versions"].update(torch="1.0.0"))
+    made = cli("train", "--data", photos, "--run", run, *TRAIN)
+    assert "differs in torch (1.0.0 there, " in made.error(1)
+    assert "; install torch as it was to go on with it, or name another folder" in made.error(1)
+
+
+def test_run_of_several_processes_goes_on_with_as_many(run: Path, cli: Cli, photos: Path) -> None:
+    edited(run / "run.json", lambda value: value["config"].update(processes=4))
+    said = cli("train", "--data", photos, "--run", run, *TRAIN).error(1)
+    go_on = "torchrun --nproc-per-node 4 -m ofa_deploy -- train --resume --run"
+    assert f"to go on with that one: {go_on} {run}; " in said
+
+
+def test_path_with_two_spaces_is_told_as_it_is(tmp_path: Path, cli: Cli) -> None:
+    path = tmp_path / "a  b"
+    assert f"{path}: no training run there" in cli("evaluate", path).error(1)
+
+
 def test_advice_about_the_batch_can_be_followed(
     here: Path, cli: Cli, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

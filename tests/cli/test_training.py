@@ -211,6 +211,11 @@ def test_what_is_said_beside_a_run_must_be_its_own(
     resumed = ("train", "--resume", "--run", "r")
     assert "--lr 0.5 (the run there was begun with 0.025)" in cli(*resumed, "--lr", 0.5).error(1)
     assert "--set lr=0.5 (the run there" in cli(*resumed, "--set", "lr=0.5").error(1)
+    both = cli(*resumed, "--batch", 8, "--lr", 0.5).error(1)
+    assert "--batch 8 (the run" in both and "--lr 0.5 (the run" in both, "each that was given"
+    assert "--seed 5 (the run there was begun with 0); to go on" in cli(
+        *resumed, "--seed", 5
+    ).error(1)
     assert "which differs in its space" in cli(*resumed, "--space", "deps-mbv3-32").error(1)
     assert "differs in its images" in cli(*resumed, "--train-images", 48).error(1)
 

@@ -1,7 +1,6 @@
 """Disks and clocks that fail beneath a command: what it said, and what was lost."""
 
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +54,7 @@ def _again(world: World, name: str, work: Path, vanished: str = "") -> list[str]
     """
     done = world.run(*COMMANDS[name], cwd=work)
     if remove := _GONE.search(done.stderr):
-        shutil.rmtree(work / remove[1])
+        (work / remove[1]).unlink()
         done = world.run(*COMMANDS[name], cwd=work)
     failed = [f"again: exit {done.code}: {done.stderr[-300:]}"] if done.code else []
     said = differences(work, world.after(name), fewer=vanished)

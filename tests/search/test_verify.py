@@ -165,6 +165,15 @@ def test_best_is_the_most_accurate_measured_not_predicted(
     assert_sound(bench, outcome, limit)
 
 
+def test_of_equally_accurate_networks_the_fastest_is_best(tiny_space: SearchSpace) -> None:
+    archs = tiny_space.decode(tiny_space.sample(np.random.default_rng(0), 3))
+    seen = [
+        Candidate(arch, {}, {}, {"top1": top1, "latency": ms})
+        for arch, top1, ms in zip(archs, (70.0, 80.0, 80.0), (1.0, 3.0, 2.0), strict=True)
+    ]
+    assert verify._best(seen, ()) is seen[2]
+
+
 def test_faster_networks_are_never_tightened_away(bench: Bench, latency: AdditiveModel) -> None:
     bench.factor = lambda arch: 0.5
     outcome = verified(bench, [f"latency <= {middle(latency)} ms"])

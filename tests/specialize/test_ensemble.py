@@ -197,9 +197,7 @@ def test_changed_weights_are_noticed(saved: Path) -> None:
 
 def test_a_missing_member_is_named(saved: Path) -> None:
     saved.with_name("best-1.subnet.json").unlink()
-    with pytest.raises(
-        InputError, match=r"a member .best-1.subnet.json., which is not there"
-    ):
+    with pytest.raises(InputError, match=r"a member .best-1.subnet.json., which is not there"):
         load_ensemble(saved)
 
 

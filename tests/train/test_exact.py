@@ -165,7 +165,7 @@ def test_finished_run_without_its_weights_says_what_to_do(
 ) -> None:
     run = shutil.copytree(progressive, tmp_path / "run")
     (run / "supernet.safetensors").unlink()
-    with pytest.raises(InputError, match=r"safetensors: gone from a run .*; remove .*run to train"):
+    with pytest.raises(InputError, match=r"safetensors: gone from a run .*; remove .*run.json to"):
         train(CONFIGS["progressive"], small_space, data, run)
 
 

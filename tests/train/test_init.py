@@ -110,6 +110,9 @@ def test_adopted_run_is_a_run(
     before = (run / "run.json").stat().st_mtime_ns
     assert adopt(weights, small_space, data, run, calibration=32, threads=1) == record
     assert (run / "run.json").stat().st_mtime_ns == before
+    (run / "supernet.safetensors").unlink()
+    assert adopt(weights, small_space, data, run, calibration=32, threads=1) == record
+    assert trained_weights(run).keys() == given.keys(), "gone, and written again"
 
 
 def test_adopted_run_is_not_mixed_with_others(

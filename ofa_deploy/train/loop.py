@@ -242,11 +242,14 @@ class _Kept:
     def told(self) -> str:
         """Where training stands for whoever goes on with it."""
         steps, lost = self._trainer.plan.steps, self._trainer.step - self.step
+        if not self._trainer.step:
+            return f"no step of {steps} was taken yet"
         if not lost:
             return f"training stands at step {self.step} of {steps}, kept in {self.run}"
         why = "" if self._trainer.ranks.count == 1 else " (several processes stop at once)"
         kept = f"step {self.step} of {steps} is kept in {self.run}" if self.step else "none is kept"
-        return f"{kept}; {lost} steps taken since will be taken again{why}"
+        count = "a step" if lost == 1 else f"{lost} steps"
+        return f"{kept}; {count} taken since will be taken again{why}"
 
 
 def _steps(trainer: Runner, kept: _Kept, task: Task, events: EventLog, stop: Stop) -> None:

@@ -324,6 +324,21 @@ def _named(name: str, use: Callable[[], Any]) -> Any:
         raise FileFormatError(f"{name}: {error}") from error
 
 
+def _other_facts(data: bytes, draw: random.Random) -> bytes:
+    """Other facts of a model, without the hash of the whole: nothing tells but themselves."""
+    import onnx
+
+    model = onnx.ModelProto.FromString(data)
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    del facts["sha256"]
+    name = draw.choice(sorted(facts))
+    odd = ("nan", "inf", "-1", "0", "1", "1e308", "9" * 400, "", "x", "[]", "{}", "\x1b[2J")
+    facts[name] = draw.choice(odd)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, facts)
+    return bytes(model.SerializeToString())
+
+
 def predictor_format() -> Format:
     import onnx
 
@@ -343,6 +358,7 @@ def predictor_format() -> Format:
     def read(folder: Path) -> Any:
         found = load_accuracy_model(folder / "accuracy.onnx", SPACE)
         facts = (found.margin, found.rmse, found.kendall, found.networks, found.source)
+        assert found.doubt.isprintable() and str(found)
         predicted = _named("accuracy.onnx", lambda: found.predict(probe))
         return predicted, found.interval(probe), facts, found.measured
 
@@ -366,6 +382,7 @@ def predictor_format() -> Format:
             "message": lambda data, draw: binary_mutations.message(parse, data, draw),
             "again": lambda data, draw: binary_mutations.message(parse, data, draw),
             "bytes": binary_mutations.binary,
+            "facts": _other_facts,
         },
         read,
         agrees,

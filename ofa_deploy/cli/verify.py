@@ -1,5 +1,6 @@
 """``ofa-deploy verify``: does a bundle still do what it did where it was made?"""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,9 +43,10 @@ def verify(
     """Check a bundle's hashes, and its gate again on this machine.
 
     Every file must be the one that the manifest names. Each target that can run here must give the
-    logits that PyTorch gave for the images that travel with the bundle, as nearly as its precision
-    promises; with --data, its top-1 on the test set too. What cannot run here is said to be not
-    verified here. Exit 1 if a file is not the one that was exported, or a target differs or fails.
+    logits that PyTorch gave for the probe, the made-up images that travel with the bundle, as
+    nearly as its precision promises; with --data, its top-1 on the test set too. What export marked
+    stays marked; what cannot run here is said to be not verified here. Exit 1 if a file is not the
+    one that was exported, or a target differs or fails.
     """
     from ofa_deploy.errors import GateError
     from ofa_deploy.export import Bundle
@@ -55,11 +57,13 @@ def verify(
         say(f"{name}: not in the manifest, and not looked at", quiet=quiet)
     test = None if data is None else _test_images(opened.manifest, data, progress(quiet))
     found = opened.rerun(test, threads=threads)
-    emit([_row(name, each) for name, each in found.items()], output, meanings=VERIFIED)
+    emit(_rows(opened.manifest, found), output, meanings=VERIFIED)
     wrong = {name: each for name, each in found.items() if each.verdict in ("differs", "fails")}
     for name, each in found.items():
         for reason in each.reasons:
             say(f"{name}: {each.verdict}: {reason}", quiet=quiet and name not in wrong)
+        for reason in _marks(opened.manifest, name):
+            say(f"{name}: marked at export: {reason}", quiet=quiet)
     if wrong:
         raise GateError(
             f"{bundle}: {', '.join(wrong)} {'does' if len(wrong) == 1 else 'do'} not do here what "
@@ -67,19 +71,40 @@ def verify(
         )
     if all(each.verdict == "not verified here" for each in found.values()):
         say("no target can run here: hashes alone were checked", quiet=quiet)
+    elif test is None:
+        where = quoted(opened.manifest.data)
+        say(
+            "top-1 was not compared; to compare it too, name the images that it was exported with: "
+            f"ofa-deploy verify {quoted(bundle)} --data {where}, or where they are now",
+            quiet=quiet,
+        )
     next_steps(f"ofa-deploy bench {quoted(bundle)}", quiet=quiet)
 
 
-def _row(name: str, found: "Rerun") -> dict[str, object]:
+def _rows(manifest: "Manifest", found: "Mapping[str, Rerun]") -> list[dict[str, object]]:
+    """A row a target, without columns that say nothing of any."""
+    rows = [_row(name, each, bool(_marks(manifest, name))) for name, each in found.items()]
+    told = [column for column in rows[0] if any(row[column] is not None for row in rows)]
+    return [{column: row[column] for column in told} for row in rows]
+
+
+def _row(name: str, found: "Rerun", marked: bool) -> dict[str, object]:
     return {
         "target": name,
-        "verdict": found.verdict,
-        "max_difference": found.max_difference,
-        "sqnr_db": found.sqnr_db,
-        "sqnr_db_then": found.sqnr_db_then,
-        "top1": found.top1,
-        "top1_then": found.top1_then,
+        "verdict": f"{found.verdict}, marked" if marked else found.verdict,
+        "probe_difference": found.max_difference,
+        "probe_sqnr_db": found.sqnr_db,
+        "probe_sqnr_db_export": found.sqnr_db_then,
+        "limit": found.limit or None,
+        "test_top1": found.top1,
+        "test_top1_export": found.top1_then,
     }
+
+
+def _marks(manifest: "Manifest", name: str) -> tuple[str, ...]:
+    """Why export marked a target."""
+    record = manifest.targets[name]
+    return record.reasons if record.status == "marked" else ()
 
 
 def _test_images(manifest: "Manifest", data: str, bars: "Progress") -> "Images":

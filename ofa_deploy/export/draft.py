@@ -39,6 +39,8 @@ from ofa_deploy.supernet import SubnetFile, load_members
 
 __all__ = ["Draft", "draft"]
 
+_LIKE = 256  # training images that tell how bright the probe's are
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -206,7 +208,9 @@ def _subnet_top1(found: Mapping[str, Accuracy]) -> float:
 
 
 def _probe(source: Source, sessions: Mapping[str, Checked]) -> Probe:
-    pixels = probe_images(source.resolution)
+    seen = source.calibration
+    like = None if seen is None else seen.batch(np.arange(min(_LIKE, len(seen))))
+    pixels = probe_images(source.resolution, like=like)
     with torch.no_grad():
         images = torch.from_numpy(prepared(pixels, "none", source.resolution))
         expected = np.asarray(source.subnet(images).numpy(), np.float32)

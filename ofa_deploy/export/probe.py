@@ -2,7 +2,9 @@
 
 They travel with a bundle, so that any machine can see whether its files still compute what they did
 where they were checked, without the data set and without torch's subnet. The images are sums of
-random patterns of all scales, as photographs are; none of the user's own are given away.
+random patterns of all scales, as photographs are, as bright and as varied as the training images:
+INT8 knows the range of those, and noise far outside it would say nothing of the file. None of the
+user's own are given away.
 """
 
 from collections.abc import Mapping
@@ -25,14 +27,23 @@ Floats = npt.NDArray[np.float32]
 
 _SMALL = 64  # pixels a side, up to which a probe has more images
 _IMAGES, _FEW = 16, 4
+_MEAN, _SPREAD = 128.0, 50.0  # of the pixels, where no images tell
+_LEAST_SPREAD = 10.0  # that of images all alike would be none
 
 
-def probe_images(resolution: int, draw: int = 0) -> Pixels:
+def probe_images(resolution: int, draw: int = 0, *, like: Pixels | None = None) -> Pixels:
     """Images, uint8, shape (n, 3, resolution, resolution); the same at each call.
 
     Args:
         draw: others for other numbers.
+        like: images, uint8, shape (m, 3, height, width), whose brightness these take over: nine
+            numbers, the mean of each colour, how images differ in it, and the spread within one.
     """
+    mean, between, within = np.full(3, _MEAN), np.zeros(3), np.full(3, _SPREAD)
+    if like is not None and len(like):
+        means = like.mean((2, 3))
+        mean, between = means.mean(0), means.std(0)
+        within = like.std((2, 3)).mean(0).clip(_LEAST_SPREAD)
     rng = np.random.default_rng([0x9E0BE, resolution, *([draw] if draw else [])])
     count = _IMAGES if resolution <= _SMALL else _FEW
     total = np.zeros((count, 3, resolution, resolution))
@@ -46,7 +57,9 @@ def probe_images(resolution: int, draw: int = 0) -> Pixels:
         cells *= 2
     level = total.mean((1, 2, 3), keepdims=True)
     spread = total.std((1, 2, 3), keepdims=True)
-    scaled: Pixels = np.clip(128 + 50 * (total - level) / spread, 0, 255).astype(np.uint8)
+    own = mean + between * rng.standard_normal((count, 1))
+    moved = own[:, :, None, None] + within[:, None, None] * (total - level) / spread
+    scaled: Pixels = np.clip(moved, 0, 255).astype(np.uint8)
     return scaled
 
 

@@ -95,6 +95,7 @@ class Rerun:
         reasons: if not, or if it cannot run here.
         max_difference: from PyTorch's logits on the probe, relative to the greatest.
         sqnr_db, sqnr_db_then: on the probe, against PyTorch's logits, here and there.
+        limit: that one of these keeps to, in words.
         top1, top1_then: on the test set, in percent, here and there.
     """
 
@@ -103,6 +104,7 @@ class Rerun:
     max_difference: float | None = None
     sqnr_db: float | None = None
     sqnr_db_then: float | None = None
+    limit: str = ""
     top1: float | None = None
     top1_then: float | None = None
 
@@ -253,13 +255,16 @@ class Bundle:
         there = sqnr_db(probe.expected, probe.found[name]) if name in probe.found else None
         reasons = []
         limit = tolerance(file.record.precision, file.record.input.preprocessing)
+        held = "" if limit is None else f"difference <= {limit:g}"
         if limit is not None and off > limit:
             reasons.append(f"logits differ from PyTorch's by {off:.2g}, more than {limit:g}")
-        if limit is None and there is not None and here < there - _INT8_DB:
-            reasons.append(
-                f"logits are noisier here ({here:.1f} dB SQNR) than where it was made "
-                f"({there:.1f} dB)"
-            )
+        if limit is None and there is not None:
+            held = f"SQNR >= {there - _INT8_DB:.1f} dB"
+            if here < there - _INT8_DB:
+                reasons.append(
+                    f"logits are noisier here ({here:.1f} dB SQNR) than where it was made "
+                    f"({there:.1f} dB)"
+                )
         top1, then = None, None
         if test is not None and file.record.accuracy is not None:
             then = file.record.accuracy.top1
@@ -270,7 +275,7 @@ class Bundle:
             if top1 < then - allowed:
                 reasons.append(f"top-1 is {top1:.2f} %, was {then:.2f} %")
         verdict: Verdict = "differs" if reasons else "holds"
-        return Rerun(verdict, tuple(reasons), off, here, there, top1, then)
+        return Rerun(verdict, tuple(reasons), off, here, there, held, top1, then)
 
 
 def _check_targets(path: Path, manifest: Manifest) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,17 +27,17 @@ def test_meanings_are_short_and_do_not_break_the_line(name: str) -> None:
 
 
 def test_a_legend_stands_below_a_table_and_in_no_data(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"target": "[bold]onnx", "sqnr_db": 21.0}]
+    rows = [{"target": "[bold]onnx", "probe_sqnr_db": 21.0}]
     for how in OutputFormat:
         emit(rows, how, meanings=VERIFIED)
         said = " ".join(capsys.readouterr().out.split())
-        assert ("sqnr db: signal to noise" in said) is (how is OutputFormat.table)
+        assert ("probe sqnr db: signal to noise" in said) is (how is OutputFormat.table)
         assert "top1:" not in said
 
 
-def test_commands_explain_columns_that_they_have(job: Any, cli: Cli) -> None:
+def test_commands_explain_columns_that_they_have(job: Any, cli: Cli, photos: Path) -> None:
     commands: dict[tuple[object, ...], Mapping[str, str]] = {
-        ("verify", job.bundle): VERIFIED,
+        ("verify", job.bundle, "--data", photos): VERIFIED,
         ("tables", "show", job.table): BLOCKS,
         ("tables", "list"): TABLES,
     }

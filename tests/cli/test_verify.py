@@ -16,7 +16,7 @@ from ofa_deploy.export import get_target
 
 Cli = Callable[..., Any]
 TARGETS = "onnx,ort-int8,torch-export,tensorrt"
-COLUMNS = "target verdict max_difference sqnr_db sqnr_db_then top1 top1_then"
+COLUMNS = "target verdict probe_difference probe_sqnr_db probe_sqnr_db_export limit"
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +56,13 @@ def test_bundle_that_holds(cli: Cli, made: Path) -> None:
     assert " ".join(rows["onnx"]) == COLUMNS
     for name in ("onnx", "ort-int8"):
         assert rows[name]["verdict"] == "holds"
-        assert rows[name]["sqnr_db"] == pytest.approx(rows[name]["sqnr_db_then"], abs=0.5)
-        assert rows[name]["top1"] is None
+        then = rows[name]["probe_sqnr_db_export"]
+        assert rows[name]["probe_sqnr_db"] == pytest.approx(then, abs=0.5)
+    assert rows["onnx"]["limit"] == "difference <= 0.0001"
+    then = rows["ort-int8"]["probe_sqnr_db_export"]
+    assert rows["ort-int8"]["limit"] == f"SQNR >= {then - 6:.1f} dB"
+    assert "top-1 was not compared; " in done.stderr
+    assert f"ofa-deploy verify {made} --data photos" in done.stderr
     for name in ("torch-export", "tensorrt"):
         assert rows[name]["verdict"] == "not verified here"
         assert f"{name}: not verified here: " in done.stderr
@@ -72,8 +77,24 @@ def test_top1_is_compared_where_the_data_are_at_hand(cli: Cli, made: Path, photo
     rows = {row["target"]: row for row in json.loads(done.stdout)}
     manifest = json.loads((made / "manifest.json").read_text())
     for name in ("onnx", "ort-int8"):
-        assert rows[name]["top1_then"] == manifest["targets"][name]["accuracy"]["top1"]
-        assert rows[name]["top1"] == pytest.approx(rows[name]["top1_then"], abs=5)
+        then = rows[name]["test_top1_export"]
+        assert then == manifest["targets"][name]["accuracy"]["top1"]
+        assert rows[name]["test_top1"] == pytest.approx(then, abs=5)
+    assert "not compared" not in done.stderr
+
+
+def test_what_export_marked_stays_marked(cli: Cli, bundle: Path) -> None:
+    path = bundle / "manifest.json"
+    value = json.loads(path.read_text())
+    reasons = ["loses 2.50 points of top-1, more than the 1 allowed", "takes 1.69 times as long"]
+    value["targets"]["ort-int8"] |= {"status": "marked", "reasons": reasons}
+    path.write_text(json.dumps(value))
+    done = cli("verify", bundle, "--format", "json")
+    assert done.code == 0, done.stderr
+    verdicts = {row["target"]: row["verdict"] for row in json.loads(done.stdout)}
+    assert (verdicts["onnx"], verdicts["ort-int8"]) == ("holds", "holds, marked")
+    for reason in reasons:
+        assert f"ort-int8: marked at export: {reason}" in done.stderr
 
 
 def test_lost_top1_is_an_error(

@@ -381,6 +381,26 @@ def test_probe_images_are_varied_and_the_same(size: int, count: int) -> None:
     assert rough < 0.8 * np.abs(flat - np.roll(flat, 1, 0)).mean(), "smoother than noise"
 
 
+def test_probe_images_are_as_bright_as_those_that_are_shown() -> None:
+    rng = np.random.default_rng(0)
+    dark = rng.normal([[[[60]], [[70]], [[80]]]], 30, (9, 3, 20, 20)).clip(0, 255).astype(np.uint8)
+    images = probe_images(32, like=dark)
+    assert images.mean((0, 2, 3)) == pytest.approx(dark.mean((0, 2, 3)), abs=5)
+    assert images.std((2, 3)).mean(0) == pytest.approx(dark.std((2, 3)).mean(0), rel=0.3)
+    alike = probe_images(32, like=np.full((2, 3, 4, 4), 90, np.uint8))
+    assert alike.std((1, 2, 3)).min() > 5 and alike.std() < 20
+    np.testing.assert_array_equal(probe_images(32, like=dark[:0]), probe_images(32))
+
+
+def test_probe_of_int8_tells_of_the_noise_on_the_data(whole: Any) -> None:
+    """Noise far outside of the calibrated range would tell of nothing else."""
+    bundle = Bundle.read(whole.folder)
+    pixels, test = bundle.probe().pixels, whole.saved.test.batch(slice(None))
+    assert pixels.mean((0, 2, 3)) == pytest.approx(test.mean((0, 2, 3)), abs=15)
+    of_test = whole.manifest.targets["ort-int8"].accuracy.sqnr_db
+    assert bundle.rerun()["ort-int8"].sqnr_db == pytest.approx(of_test, abs=6)
+
+
 def test_probe_survives_a_round_trip() -> None:
     rng = np.random.default_rng(0)
     logits = [rng.standard_normal((16, 4)).astype(np.float32) for _ in range(2)]

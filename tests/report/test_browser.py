@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -250,20 +251,62 @@ def test_slider_moves_the_chosen_network(page: Any, series: list[Series]) -> Non
         )
         return found and tuple(found)
 
-    points = [(p.x, p.y) for each in series[:2] for p in each.points()]
+    said = "return document.querySelector('.chosen span').textContent"
+    told, seen = ([(p.x, p.y) for p in each.points()] for each in series[:2])
     for budget in (0.2, 0.3, 0.45):
         found = chosen(0, budget)
         assert found is not None
-        fits = [y for x, y in points if x <= found[3]]
-        assert found[2] == pytest.approx(max(fits))
+        fits = [y for x, y in seen if x <= found[3]]
+        assert found[2] == pytest.approx(max(fits or [y for x, y in told if x <= found[3]]))
+        assert found[0] == bool(fits)
         assert found[1] <= found[3]
+        assert page.execute_script(said).endswith("; not measured") == (not fits)
     found = chosen(0, page.execute_script("return document.querySelector('.budget input').max"))
-    assert found is not None and found[2] == pytest.approx(max(y for _, y in points))
+    assert found is not None and found[2] == pytest.approx(max(y for _, y in seen))
     found = chosen(1, 70.0)
     assert found is not None
-    assert found[1] == pytest.approx(min(x for x, y in points if y >= found[3]), rel=1e-6)
-    told = page.execute_script("return document.querySelector('.chosen span').textContent")
-    assert told.startswith(f"Chosen: {found[2]:.2f} % in ")
+    assert found[1] == pytest.approx(min(x for x, y in seen if y >= found[3]), rel=1e-6)
+    assert page.execute_script(said).startswith(f"Chosen: {found[2]:.2f} % in ")
+    found = chosen(0, told[0][0])
+    assert found is not None and found[0] == 0, "nothing measured is that fast"
+    assert page.execute_script(said).endswith(" (predicted); not measured")
+
+
+def test_page_opens_with_a_measured_network_and_sliders_reach_the_budgets(
+    browser: Any, tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    archs = tiny_space.decode(tiny_space.sample(np.random.default_rng(5), 3))
+    told = [Candidate(a, {"latency": 1.0 + i, "top1": 80.0 + i}) for i, a in enumerate(archs)]
+    seen = [replace(c, measured={"latency": 1.1, "top1": 70.0}) for c in told[:2]]
+    here = Context(SOMEWHERE, run="r", subnets={archs[1]: "r/b.subnet.json"}, budgets=(9.0,))
+    report = Report(
+        [
+            Series("x", ParetoFront(tuple(told)), "predicted", context=here),
+            Series("x", ParetoFront(tuple(seen)), "measured", context=here),
+        ],
+        "Page",
+    )
+    browser.get(write_html(tmp_path / "p.html", report).as_uri())
+    until(browser, "return document.documentElement.dataset.ready")
+    assert browser.execute_script(
+        "const c = window.report.charts[0]; const [s, i] = c.chosen;"
+        "const [x] = c.figure.querySelectorAll('.budget input');"
+        "return [c.spec.series[s].name, window.report.exportCommand(c.spec.series[s].net[i]),"
+        " Number(x.value), Number(x.max), c.limit.value];"
+    ) == ["x (measured)", "ofa-deploy export r/b.subnet.json --out bundles/b", 9.0, 9.0, 9.0]
+
+
+def test_name_of_the_axis_keeps_off_its_numbers(browser: Any, path: Path) -> None:
+    browser.get(path.as_uri())
+    until(browser, "return document.documentElement.dataset.ready")
+    room = browser.execute_script(
+        "return window.report.charts.map((chart) => {"
+        "chart.zoom({ ...chart.view, y0: 0.0437, y1: 0.0502 });"
+        "const context = chart.canvas.getContext('2d');"
+        "const widths = yTicks(chart).map(({ text }) => context.measureText(text).width);"
+        "return chart.left - 8 - Math.max(...widths) - NAME; });"
+    )
+    assert min(room) > 4
 
 
 def copied(page: Any, selector: str) -> str:

@@ -1,9 +1,19 @@
 // The frame of a chart: grid, numbers, names of the axes, latency budgets.
 
+const NAME = 18; // pixels that the name of the y axis takes, upright at the left
+
+const yTicks = ({ view, height }) => ticks(view.y0, view.y1, Math.max(2, height / 60));
+
+// Room for the name of the y axis and the widest of its numbers; also sets the font of both.
+function leftMargin(chart, context) {
+  context.font = "13px system-ui, sans-serif";
+  const widths = yTicks(chart).map(({ text }) => context.measureText(text).width);
+  return Math.max(58, Math.ceil(NAME + 6 + Math.max(0, ...widths) + 8));
+}
+
 function drawAxes(chart, context) {
   const right = chart.width - MARGIN.right;
   const bottom = chart.height - MARGIN.bottom;
-  context.font = "13px system-ui, sans-serif";
   context.lineWidth = 1;
   context.strokeStyle = chart.colours.line;
   context.fillStyle = chart.colours.soft;
@@ -18,19 +28,19 @@ function drawAxes(chart, context) {
   }
   context.textAlign = "right";
   context.textBaseline = "middle";
-  for (const { at, text } of ticks(chart.view.y0, chart.view.y1, Math.max(2, chart.height / 60))) {
+  for (const { at, text } of yTicks(chart)) {
     const y = Math.round(chart.py(at)) + 0.5;
-    context.moveTo(MARGIN.left, y);
+    context.moveTo(chart.left, y);
     context.lineTo(right, y);
-    context.fillText(text, MARGIN.left - 8, y);
+    context.fillText(text, chart.left - 8, y);
   }
   context.stroke();
   context.fillStyle = chart.colours.ink;
   context.textAlign = "center";
   context.textBaseline = "bottom";
-  context.fillText(chart.spec.x, (MARGIN.left + right) / 2, chart.height - 2);
+  context.fillText(chart.spec.x, (chart.left + right) / 2, chart.height - 2);
   context.save();
-  context.translate(14, (MARGIN.top + bottom) / 2);
+  context.translate(NAME, (MARGIN.top + bottom) / 2);
   context.rotate(-Math.PI / 2);
   context.fillText(chart.spec.y, 0, 0);
   context.restore();
@@ -44,7 +54,7 @@ function drawBudgets(chart, context, bottom) {
   let taken = -Infinity;
   for (const budget of [...chart.spec.budgets].sort((a, b) => a - b)) {
     const x = chart.px(budget);
-    if (x < MARGIN.left || x > chart.width - MARGIN.right) continue;
+    if (x < chart.left || x > chart.width - MARGIN.right) continue;
     context.beginPath();
     context.moveTo(x, MARGIN.top);
     context.lineTo(x, bottom);

@@ -1,6 +1,6 @@
 // One chart: points on a canvas, what is pointed at on a second one above it.
 
-const MARGIN = { left: 58, right: 16, top: 26, bottom: 44 };
+const MARGIN = { right: 16, top: 26, bottom: 44 }; // the left one follows the numbers that stand there
 const CELL = 18; // pixels of the grid that finds the point below the pointer
 const CROWDED = 400; // points in view beyond which error bars are drawn at the point in focus only
 
@@ -10,10 +10,14 @@ class Chart {
     this.spec = spec;
     this.hooks = hooks;
     this.shown = spec.series.map(() => true);
+    this.left = 58;
     this.at = null; // [series, point] under the pointer or the keys
     this.chosen = null; // [series, point] that the sliders chose
     this.limit = null; // { axis, value } of the slider that was moved last
     this.order = spec.series.map((s) => s.x.map((_, i) => i).sort((a, b) => s.x[a] - s.x[b]));
+    const series = [...spec.series.keys()];
+    this.layers = [...series.filter((s) => spec.series[s].hollow),
+      ...series.filter((s) => !spec.series[s].hollow)]; // what was measured on top
     this.canvas = el("canvas", {});
     this.over = el("canvas", { class: "over" });
     this.tip = el("div", { class: "tip", hidden: "" });
@@ -50,7 +54,7 @@ class Chart {
 
   px(x) {
     const { x0, x1 } = this.view;
-    return MARGIN.left + ((x - x0) / (x1 - x0)) * (this.width - MARGIN.left - MARGIN.right);
+    return this.left + ((x - x0) / (x1 - x0)) * (this.width - this.left - MARGIN.right);
   }
 
   py(y) {
@@ -62,7 +66,7 @@ class Chart {
   value(px, py) {
     const { x0, x1, y0, y1 } = this.view;
     return [
-      x0 + ((px - MARGIN.left) / (this.width - MARGIN.left - MARGIN.right)) * (x1 - x0),
+      x0 + ((px - this.left) / (this.width - this.left - MARGIN.right)) * (x1 - x0),
       y0 + ((this.height - MARGIN.bottom - py) / (this.height - MARGIN.top - MARGIN.bottom)) *
         (y1 - y0),
     ];
@@ -99,15 +103,18 @@ class Chart {
     const context = this.canvas.getContext("2d");
     context.fillStyle = this.colours.paper;
     context.fillRect(0, 0, this.width, this.height);
+    this.left = leftMargin(this, context);
     drawAxes(this, context);
     context.save();
     context.beginPath();
-    context.rect(MARGIN.left, MARGIN.top, this.width - MARGIN.left - MARGIN.right,
+    context.rect(this.left, MARGIN.top, this.width - this.left - MARGIN.right,
       this.height - MARGIN.top - MARGIN.bottom);
     context.clip();
     this.cells = new Map();
     this.drawLine(context);
-    this.spec.series.forEach((s, index) => this.shown[index] && this.drawSeries(context, s, index));
+    for (const index of this.layers) {
+      if (this.shown[index]) this.drawSeries(context, this.spec.series[index], index);
+    }
     context.restore();
     this.drawOver();
   }
@@ -158,8 +165,10 @@ class Chart {
     context.scale(this.dots, this.dots);
     context.beginPath();
     addMarker(context, s.marker, half, half, r);
-    context.lineWidth = s.x.length > CROWDED ? 1.2 : 1.6;
-    context.strokeStyle = s.colour;
+    const crowded = s.x.length > CROWDED;
+    context.lineWidth = crowded ? 1.2 : 1.6;
+    // A rim sets a filled marker off from those below it.
+    context.strokeStyle = hollow || crowded || s.marker === "x" ? s.colour : this.colours.paper;
     context.fillStyle = hollow ? this.colours.paper : s.colour;
     if (s.marker !== "x") context.fill();
     context.stroke();
@@ -218,7 +227,7 @@ class Chart {
       context.moveTo(this.px(value), MARGIN.top);
       context.lineTo(this.px(value), this.height - MARGIN.bottom);
     } else {
-      context.moveTo(MARGIN.left, this.py(value));
+      context.moveTo(this.left, this.py(value));
       context.lineTo(this.width - MARGIN.right, this.py(value));
     }
     context.stroke();

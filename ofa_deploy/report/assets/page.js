@@ -112,36 +112,31 @@ function legend(chart) {
   }));
 }
 
-// The last step of a front that a budget allows; steps rise in latency and in accuracy.
-function within(series, limit) {
-  const { steps, x, y } = series;
-  let [low, high] = [0, steps.length];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    const goesLeft = limit.axis === "x" ? x[steps[middle]] > limit.value : y[steps[middle]] >= limit.value;
-    if (goesLeft) high = middle;
-    else low = middle + 1;
-  }
-  return steps[limit.axis === "x" ? low - 1 : low];
-}
-
-// The most accurate network within a latency, or the fastest that reaches an accuracy.
-function bestOf(chart, limit) {
+// The most accurate network within a latency, or the fastest that reaches an accuracy: one that was
+// measured if any fits, of equal ones one whose weights were kept.
+function bestOf(chart, { axis, value }) {
   let best = null;
   chart.spec.series.forEach((s, index) => {
     if (!chart.shown[index] || !s.steps) return;
-    const i = within(s, limit);
-    if (i === undefined) return;
-    const rank = limit.axis === "x" ? [s.y[i], -s.x[i]] : [-s.x[i], s.y[i]];
-    if (!best || rank[0] > best.rank[0] || (rank[0] === best.rank[0] && rank[1] > best.rank[1])) {
-      best = { rank, at: [index, i] };
+    for (let i = 0; i < s.x.length; i++) {
+      if (axis === "x" ? s.x[i] > value : s.y[i] < value) continue;
+      const order = axis === "x" ? [s.y[i], -s.x[i]] : [-s.x[i], s.y[i]];
+      const rank = [Number(!chart.hollow(s, i)), ...order, Number(s.net[i] in NETWORKS.kept)];
+      if (!best || above(rank, best.rank)) best = { rank, at: [index, i] };
     }
   });
   return best && best.at;
 }
 
+// Whether the first number that differs is the greater one.
+function above(rank, other) {
+  const at = rank.findIndex((each, i) => each !== other[i]);
+  return at >= 0 && rank[at] > other[at];
+}
+
 function slider(chart, axis, says, unit) {
-  const ends = reach(chart.spec.series.flatMap((s) => (s.steps ? s[axis] : [])), [Infinity, -Infinity]);
+  const values = chart.spec.series.flatMap((s) => (s.steps ? s[axis] : []));
+  const ends = reach(axis === "x" ? chart.spec.budgets : [], reach(values, [Infinity, -Infinity]));
   const id = `${chart.file}-${axis}`;
   const [low, high] = ends;
   // Of steps the browser allows none beyond the last whole one, which lies short of the end.
@@ -189,8 +184,9 @@ function sliders(chart) {
 function chosenText(chart) {
   const [s, i] = chart.chosen;
   const series = chart.spec.series[s];
+  const doubt = chart.hollow(series, i) ? "; not measured" : "";
   return `Chosen: ${series.y[i].toFixed(2)} % in ${series.x[i].toPrecision(3)} ${chart.spec.unit}, ` +
-    `${series.name}`;
+    `${series.name}${doubt}`;
 }
 
 function tools(chart) {

@@ -1,10 +1,12 @@
 """Numbers as people read them, in every message, table, hover text and axis."""
 
+from collections.abc import Sequence
 from math import floor, isfinite, log10
 
 __all__ = [
     "UNKNOWN",
     "count",
+    "decimals",
     "duration",
     "interval",
     "metric",
@@ -49,6 +51,18 @@ def percent_within(value: float | None, ends: tuple[float | None, float | None])
         return percent(value)
     half = (high - low) / 2
     return f"{percent(value)} ±{half:.1f}" if half >= 0.1 else f"{percent(value)} ±{half:.2f}"
+
+
+def decimals(values: Sequence[float], *, percents: bool = False) -> int:
+    """How many decimals a column has: four digits of its greatest value, two of its least.
+
+    Args:
+        percents: which have two decimals, whatever they are.
+    """
+    if percents:
+        return 2
+    sizes = [floor(log10(abs(value))) for value in values if value and isfinite(value)]
+    return min(9, max(0, 3 - max(sizes), 1 - min(sizes))) if sizes else 0
 
 
 def count(value: float | None, digits: int = 3) -> str:

@@ -20,7 +20,8 @@ LAYERS = {
         (
             (
                 *("errors", "_blas", "_files", "_journal", "_folders", "_holder", "_interrupt"),
-                *("_leftovers", "_processes", "_progress", "_quantities", "_units", "_validation"),
+                *("_leftovers", "_processes", "_progress", "_quantities"),
+                *("_text_table", "_units", "_validation"),
             ),
             ("space", "pareto", "data"),
             ("cost", "graph", "hardware", "runtimes"),

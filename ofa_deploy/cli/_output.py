@@ -19,7 +19,7 @@ from rich.console import Console
 
 from ofa_deploy._interrupt import Interrupted
 from ofa_deploy._progress import SILENT, Progress, Task, TimeLeft, Work
-from ofa_deploy._units import duration
+from ofa_deploy._units import count, decimals, duration
 from ofa_deploy.cli._legend import legend
 from ofa_deploy.errors import OfaDeployError
 
@@ -45,13 +45,13 @@ __all__ = [
 if TYPE_CHECKING:
     from rich.progress import Progress as RichBars
     from rich.progress import TaskID
-    from rich.table import Table
 
+    from ofa_deploy._text_table import TextTable
     from ofa_deploy.predict import AccuracyModel
 
 P = ParamSpec("P")
 INTERRUPTED = 130
-_WIDTH, _WIDEST = 100, 400  # characters, where there is no terminal
+_WIDTH = 100  # characters of a note, where there is no terminal
 _stderr = Console(stderr=True, highlight=False)
 
 
@@ -139,11 +139,13 @@ def emit(
     *,
     title: str = "",
     meanings: Mapping[str, str] | None = None,
+    spare: tuple[str, ...] = (),
 ) -> None:
     """Write rows of plain values to stdout.
 
     Args:
         meanings: of columns, said below a table of those that are there.
+        spare: headings of columns that a narrow terminal can do without, the first of them first.
     """
     columns = list(rows[0]) if rows else []
     if how is OutputFormat.json:
@@ -151,25 +153,20 @@ def emit(
     elif how is OutputFormat.csv:
         print(csv_text(rows), end="")
     else:
-        from rich.table import Table
+        from ofa_deploy._text_table import TextTable
 
-        said = legend(columns, meanings or {})
-        table = Table(
-            title=title or None,
-            title_justify="left",
-            caption=_escaped(said) or None,
-            caption_justify="left",
+        values = {column: [row[column] for row in rows] for column in columns}
+        table = TextTable(
+            title,
+            headers=tuple(column.replace("_", " ") for column in columns),
+            numeric=tuple(
+                all(isinstance(value, int | float | None) for value in each)
+                for each in values.values()
+            ),
+            rows=tuple(zip(*(_spelled(n, each) for n, each in values.items()), strict=True)),
+            note=legend(columns, meanings or {}),
+            spare=spare,
         )
-        for column in columns:
-            numeric = all(isinstance(row[column], int | float | None) for row in rows)
-            table.add_column(
-                column.replace("_", " "),
-                justify="right" if numeric else "left",
-                overflow="fold",
-                no_wrap=column == columns[0],
-            )
-        for row in rows:
-            table.add_row(*(_escaped(_shown(value)) for value in row.values()))
         show_table(table)
 
 
@@ -182,28 +179,31 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _shown(value: object) -> str:
+def _spelled(column: str, values: Sequence[object]) -> list[str]:
+    """The cells of a column, with as many decimals in all of them."""
+    floats = [value for value in values if isinstance(value, float)]
+    places = decimals(floats, percents="top1" in column or "%" in column)
+    return [_shown(value, places) for value in values]
+
+
+def _shown(value: object, places: int) -> str:
     if isinstance(value, float):
-        return f"{value:,.4g}"
+        return f"{value:,.{places}f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}" if value < 10**5 else _with_unit(value)
-    return "" if value is None else str(value)
+    return "" if value is None else "".join(c if c.isprintable() else " " for c in str(value))
 
 
-def show_table(table: "Table") -> None:
-    """A table on stdout, wide enough for every column where there is no terminal to fit."""
+def show_table(table: "TextTable") -> None:
+    """A table on stdout, fitted to the terminal, whole where there is none."""
     console = Console(highlight=False)
     if not sys.stdout.isatty():
-        needed = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
-        console = Console(highlight=False, width=min(max(_WIDTH, needed), _WIDEST))
-    console.print(table)
+        console = Console(highlight=False, width=max(_WIDTH, table.width))
+    console.print(table, crop=False)
 
 
 def _with_unit(value: int) -> str:
-    unit, size = next(
-        ((unit, size) for unit, size in (("G", 10**9), ("M", 10**6), ("k", 1000)) if value >= size)
-    )
-    return f"{value / size:,.3g} {unit}" if value < 10**12 else f"{value:.2e}"
+    return count(value) if value < 10**12 else f"{value:.2e}"
 
 
 def wrote(path: object, *, quiet: bool) -> None:

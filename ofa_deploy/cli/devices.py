@@ -65,7 +65,7 @@ def _list(output: OutputFormat) -> None:
                 "verified": "yes" if device.verified else "not yet",
             }
         )
-    emit(rows, output, title="devices")
+    emit(rows, output, title="devices", spare=("name", "runtimes"))
     if bad:
         raise FileFormatError(
             f"{len(bad)} of {len(bad) + len(rows)} device files cannot be used: {', '.join(bad)}; "

@@ -70,27 +70,21 @@ def _row(each: "BlockShare") -> dict[str, Any]:
 
 def _draw(blocks: "Sequence[BlockShare]", title: str) -> None:
     """A table by stage, with a bar for each block's share."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
+    from ofa_deploy._text_table import KEPT, TextTable
     from ofa_deploy._units import count, milliseconds
     from ofa_deploy.report.network import expand_of, kernel_of, stage_of
 
     timed = blocks[0].ms is not None
-    made = Table(title=Text(title, "bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     share = "Share of latency" if timed else "Share of MACs"
-    for header in ("Stage", "Kind", "Kernel", "Expand"):
-        made.add_column(header, no_wrap=True)
-    for header in ("Channels", "MACs", *(["ms"] if timed else [])):
-        made.add_column(header, justify="right", no_wrap=True)
-    made.add_column(share, no_wrap=True)
+    numbers = ("Channels", "MACs", *(["ms"] if timed else []))
+    headers = ("Stage", "Kind", "Kernel", "Expand", *numbers, share)
+    rows = []
     greatest = max(each.share for each in blocks)
     for index, each in enumerate(blocks):
         block, stage = each.block, stage_of(each.place)
         again = index > 0 and stage == stage_of(blocks[index - 1].place)
         mid = f"-{block.mid_channels}" if block.mid_channels else ""
-        made.add_row(
+        cells = (
             "" if again else stage,
             f"{block.kind} SE" if block.se else block.kind,
             kernel_of(block),
@@ -98,9 +92,18 @@ def _draw(blocks: "Sequence[BlockShare]", title: str) -> None:
             f"{block.in_channels}{mid}-{block.out_channels}",
             count(block.macs),
             *([milliseconds(each.ms)] if timed else []),
-            f"{100 * each.share:4.1f} % {_bar(each.share / greatest)}",
+            f"{100 * each.share:4.1f} % {_bar(each.share / greatest)}".replace(" ", KEPT),
         )
-    show_table(made)
+        rows.append(cells)
+    show_table(
+        TextTable(
+            title,
+            headers,
+            numeric=tuple(name in numbers for name in headers),
+            rows=tuple(rows),
+            spare=("Expand",),
+        )
+    )
 
 
 def _bar(share: float) -> str:

@@ -4,21 +4,15 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from math import sqrt
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TypedDict, cast
 
+from ofa_deploy._text_table import TextTable
 from ofa_deploy._units import UNKNOWN, count, interval, milliseconds, percent_within
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.report.few import best_places, few_places
 from ofa_deploy.report.series import TOP1, Series, check, known, one_a_label
 from ofa_deploy.space import Arch
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-_SURE = 1.645  # standard deviations of a 90 % interval, as those of predictions are
 
 __all__ = ["Row", "TextTable", "csv_text", "few_rows", "front_rows", "front_table", "rich_table"]
 
@@ -137,28 +131,6 @@ def csv_text(rows: Sequence[Row]) -> str:
     return out.getvalue()
 
 
-@dataclass(frozen=True)
-class TextTable:
-    """A table ready to render: every cell is text.
-
-    Attributes:
-        numeric: for each column, whether it holds numbers and is set flush right.
-        note: a line to set below it.
-    """
-
-    title: str
-    headers: tuple[str, ...]
-    numeric: tuple[bool, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-    def to_csv(self) -> str:
-        """The cells as CSV with a heading."""
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([self.headers, *self.rows])
-        return out.getvalue()
-
-
 def _measured(row: Row) -> str:
     spread = row["measured_spread"]
     said = milliseconds(row["measured_ms"])
@@ -191,6 +163,7 @@ _COLUMNS: tuple[tuple[str, bool, Callable[[Row], str]], ...] = (
     ),
     ("MACs", True, lambda row: count(row["macs"])),
     ("Params", True, lambda row: count(row["params"])),
+_SPARE = ("Params", "MACs", "Architecture", "Predicted top-1 %", "Predicted ms")
     ("Architecture", False, lambda row: row["arch"]),
 )
 
@@ -232,6 +205,7 @@ def front_table(rows: Sequence[Row], *, title: str = "", arch: bool = True) -> T
     return TextTable(
         title,
         headers=tuple(header for header, _ in kept),
+        spare=_SPARE,
         numeric=tuple(numeric for _, numeric in kept),
         rows=tuple(zip(*(cells[header] for header, _ in kept), strict=True)),
         note="; ".join([*best, *told]),
@@ -253,32 +227,6 @@ def few_rows(rows: Sequence[Row]) -> list[Row]:
 
 def rich_table(
     rows: "Sequence[Row] | TextTable", *, title: str = "", arch: bool = False
-) -> "Table":
-    """A table for the terminal, of rows (with the architectures if ``arch``) or of any table."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = rows if isinstance(rows, TextTable) else front_table(rows, title=title, arch=arch)
-    # Text everywhere, since rich would read "latency[cpu]" as markup.
-    made = Table(
-        title=Text(table.title, "bold") if table.title else None,
-        caption=Text(table.note) if table.note else None,
-        title_justify="left",
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    for header, numeric in zip(table.headers, table.numeric, strict=True):
-        made.add_column(
-            Text(header.replace(" ", "\n") if numeric else header),
-            justify="right" if numeric else "left",
-            vertical="top",
-            overflow="fold",
-            no_wrap=numeric,
-            min_width=None if numeric else 10,
-        )
-    for row in table.rows:
-        made.add_row(*map(Text, row))
-    return made
+) -> TextTable:
+    """A table that ``rich`` prints, of rows (with the architectures if ``arch``) or as it is."""
+    return rows if isinstance(rows, TextTable) else front_table(rows, title=title, arch=arch)

@@ -5,6 +5,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
+from math import sqrt
 from typing import TypedDict, cast
 
 from ofa_deploy._text_table import TextTable
@@ -13,6 +14,8 @@ from ofa_deploy.pareto import Candidate
 from ofa_deploy.report.few import best_places, few_places
 from ofa_deploy.report.series import TOP1, Series, check, known, one_a_label
 from ofa_deploy.space import Arch
+
+_SURE = 1.645  # standard deviations of a 90 % interval, as those of predictions are
 
 __all__ = ["Row", "TextTable", "csv_text", "few_rows", "front_rows", "front_table", "rich_table"]
 
@@ -163,10 +166,10 @@ _COLUMNS: tuple[tuple[str, bool, Callable[[Row], str]], ...] = (
     ),
     ("MACs", True, lambda row: count(row["macs"])),
     ("Params", True, lambda row: count(row["params"])),
-_SPARE = ("Params", "MACs", "Architecture", "Predicted top-1 %", "Predicted ms")
     ("Architecture", False, lambda row: row["arch"]),
 )
 
+_SPARE = ("Params", "MACs", "Architecture", "Predicted top-1 %", "Predicted ms")
 
 # Below a table in which any row has it.
 _NOTES: dict[str, Callable[[Row], bool]] = {
@@ -205,10 +208,10 @@ def front_table(rows: Sequence[Row], *, title: str = "", arch: bool = True) -> T
     return TextTable(
         title,
         headers=tuple(header for header, _ in kept),
-        spare=_SPARE,
         numeric=tuple(numeric for _, numeric in kept),
         rows=tuple(zip(*(cells[header] for header, _ in kept), strict=True)),
         note="; ".join([*best, *told]),
+        spare=_SPARE,
     )
 
 

@@ -146,7 +146,7 @@ def test_where_only_one_fits_it_wins(made: Made, run: Path, cli: Cli, workers: W
 
 def _least(refused: Any) -> float:
     assert refused.code == 3
-    found = re.search(r"latency reaches from (\S+) to", refused.stderr)
+    found = re.search(r"latency reaches from (\S+) ms to", refused.stderr)
     assert found
     return float(found[1])
 

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ofa_deploy.cli._candidates import refuse_folder
 from ofa_deploy.cli._fronts import doubts, read_fronts, read_tables
 from ofa_deploy.cli._options import QuietOption
 from ofa_deploy.cli._output import guarded, quoted, say, show_table, wrote
+from ofa_deploy.cli._page import page_commands, page_facts
 
 if TYPE_CHECKING:
     from ofa_deploy.report import Report, Series
@@ -88,6 +90,8 @@ def compare(
     if not paths:
         expected = "expected at least one, or --before and --after"
         raise typer.BadParameter(expected, param_hint="FRONT")
+    for path in paths:
+        refuse_folder(path, "fronts", "fronts", ".front.json")
     files = read_fronts(paths, label, read_tables(table or []))
     series = [each for read in files for each in read]
     if device:
@@ -103,11 +107,12 @@ def compare(
         if not pairs:
             raise InputError("--before and --after: expected fronts of one device, found two")
         told = [changes(a.series, b.series) for a, b in pairs]
+    named = " ".join(map(quoted, paths))
     report = Report(
         shown,
         _title(shown),
-        _facts(shown),
-        ["ofa-deploy compare " + " ".join(map(quoted, paths))],
+        page_facts(shown) if out or json else {},
+        [*(page_commands(shown) if out else []), f"ofa-deploy compare {named}"],
         _reference(reference),
         [point for path in points or [] for point in read_external(path)],
         told,
@@ -124,15 +129,6 @@ def _title(series: "list[Series]") -> str:
 
     first, *others = (panel.titled for panel in panels_of(series))
     return f"Pareto fronts on {first}" if first and not others else "Pareto fronts"
-
-
-def _facts(series: "list[Series]") -> dict[str, str]:
-    """The conditions that all of the fronts share."""
-    stated = [s.context.conditions.model_dump() for s in series if s.context.conditions]
-    if len(stated) < len(series):
-        return {}
-    first = stated[0]
-    return {k: str(v) for k, v in first.items() if v and all(each[k] == v for each in stated)}
 
 
 def _reference(text: str | None) -> dict[str, float] | None:

@@ -14,7 +14,7 @@ from ofa_deploy.report.network import glyph, stage_of, widest
 from ofa_deploy.report.series import Series
 from ofa_deploy.space import Arch, SearchSpace
 
-__all__ = ["Store", "said"]
+__all__ = ["Store", "export_command", "said"]
 
 
 @dataclass
@@ -99,9 +99,8 @@ class Store:
             self._of[id(series), id(candidate)] = first + offset
             if candidate.arch in context.subnets:
                 path = context.subnets[candidate.arch]
-                end = _target(candidate.target or context.target)
-                out = quote(f"bundles/{path.rsplit('/', 1)[-1].removesuffix('.subnet.json')}")
-                self.kept[first + offset] = f"ofa-deploy export {quote(path)} --out {out}{end}"
+                target = candidate.target or context.target
+                self.kept[first + offset] = export_command(path, target)
 
     def find(self, candidate: Candidate, *series: Series) -> int:
         """The network's place, as a candidate of the first of these series that it is in.
@@ -129,6 +128,12 @@ class Store:
             **{name: getattr(self, name) for name in names},
             "glyphs": [each.made for each in self.glyphs],
         }
+
+
+def export_command(path: str, target: str) -> str:
+    """Exports a subnet's file; the target is empty for ONNX in float32."""
+    out = quote(f"bundles/{path.rsplit('/', 1)[-1].removesuffix('.subnet.json')}")
+    return f"ofa-deploy export {quote(path)} --out {out}{_target(target)}"
 
 
 def _target(target: str) -> str:

@@ -2,8 +2,11 @@
 
 import csv
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -264,6 +267,37 @@ def test_page_knows_run_and_subnets(front: Callable[..., Path], here: Path, cli:
     assert data["groups"][0]["run"] == "'runs/my run'"
     command = "ofa-deploy export 'runs/my run/subnets/good.subnet.json' --out bundles/good"
     assert data["kept"] == {"3": command}
+    # The middle, and only, budget is 4.5 ms, which the fourth network keeps.
+    page = unescape((here / "p.html").read_text())
+    assert f"<code>{command}</code>" in page
+    assert "<code>ofa-deploy show 'runs/my run/subnets/good.subnet.json'</code>" in page
+    assert "<dt>top-1</dt><dd>on the validation split</dd>" in page
+    assert "ofa-deploy search" not in page, "no table of that device is at hand"
+
+
+def test_page_says_what_its_run_says_and_proposes_what_can_be_run(
+    job: Any, here: Path, cli: Cli
+) -> None:
+    table = here / "latency_tables" / "local" / "mine.json"
+    table.parent.mkdir(parents=True)
+    shutil.copy(job.table, table)
+    assert cli("compare", *job.fronts, "--out", "p.html").code == 0
+    page = unescape((here / "p.html").read_text())
+    facts = dict(re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", page))
+    measured = [c.measured for path in job.fronts for c in FrontFile.load(path).pareto]
+    (images,) = {each["top1.images"] for each in measured if each}
+    assert facts["top-1"] == f"on the validation split, {images:,.0f} images"
+    assert facts["accuracy model"].startswith("accuracy model from ")
+    assert "latency model" in facts
+    assert (
+        facts["supernet SHA-256"]
+        == json.loads((job.run / "run.json").read_text())["weights_sha256"]
+    )
+    commands = [shlex.split(each) for each in re.findall("<code>(ofa-deploy .*?)</code>", page)]
+    assert [each[1] for each in commands] == ["export", "show", "search", "compare"]
+    assert cli(*commands[1][1:]).code == 0
+    assert cli(*commands[0][1:], "--quiet").code == 0
+    shutil.rmtree(commands[0][commands[0].index("--out") + 1])
 
 
 def test_command_on_the_page_exports_the_network(job: Any, here: Path, cli: Cli) -> None:
@@ -280,6 +314,23 @@ def test_command_on_the_page_exports_the_network(job: Any, here: Path, cli: Cli)
     assert manifest["subnet"]["arch"] == data["fields"][net]
     (job.run / "subnets" / f"{name}.subnet.json").unlink()
     (job.run / "subnets" / f"{name}.safetensors").unlink()
+
+
+def test_fronts_of_other_images_are_warned_of(
+    job: Any, here: Path, cli: Cli, front: Callable[..., Path]
+) -> None:
+    assert "different images" not in cli("compare", *job.fronts).stderr
+    other = here / "other"
+    (other / "fronts").mkdir(parents=True)
+    shutil.copy(job.fronts[1], other / "fronts" / "b.front.json")
+    record = json.loads((job.run / "run.json").read_text())
+    record |= {"data": "/somewhere/digits", "data_digest": "0123456789abcdef"}
+    (other / "run.json").write_text(json.dumps(record))
+    told = cli("compare", job.fronts[1], other / "fronts" / "b.front.json").stderr
+    assert "warning: top-1 of these fronts was judged on different images: " in told
+    assert "on digits (0123456789abcdef); gains in points" in told
+    among = cli("compare", job.fronts[1], front("plain")).stderr  # which knows no run
+    assert "among 3, plain among 4 classes; gains in points" in among
 
 
 def test_names_fronts_as_asked(job: Any, cli: Cli) -> None:

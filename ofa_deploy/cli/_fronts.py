@@ -23,7 +23,7 @@ _MOST_SUBNETS = 200  # files of a run that are looked into
 
 
 def doubts(series_list: "Sequence[Series]") -> list[str]:
-    """What to say of the accuracy models that do not rank networks, of the fronts' own runs."""
+    """What to say of fronts of other data, and of accuracy models that do not rank networks."""
     from ofa_deploy.export import kept_as
     from ofa_deploy.predict import load_accuracy_model
 
@@ -33,7 +33,7 @@ def doubts(series_list: "Sequence[Series]") -> list[str]:
         kept = kept_as(conditions.runtime, conditions.precision) if conditions else ""
         if series.context.run:
             files[Path(series.context.run) / f"accuracy{kept}.onnx"] = None
-    said = []
+    said = _other_data(series_list)
     for path in files:
         if not path.exists():
             continue
@@ -41,6 +41,33 @@ def doubts(series_list: "Sequence[Series]") -> list[str]:
             if doubt := load_accuracy_model(path).doubt:
                 said.append(f"{path}: {doubt}")
     return said
+
+
+def _other_data(series_list: "Sequence[Series]") -> list[str]:
+    """Whether top-1 of these fronts is of different images, or told among other classes."""
+    from ofa_deploy.train import RunFile
+
+    data: dict[str, str] = {}  # a digest, with what it is called and by whom
+    classes: dict[int, str] = {}
+    for series in series_list:
+        context = series.context
+        if context.space is not None:
+            classes.setdefault(context.space.classes, series.label)
+        if context.run:
+            with suppress(OfaDeployError):
+                run = RunFile.load(Path(context.run))
+                data.setdefault(run.data_digest, f"{series.label} on {Path(run.data).name}")
+    if len(data) > 1:
+        which = ", ".join(f"{called} ({digest})" for digest, called in data.items())
+    elif len(classes) > 1:
+        which = ", ".join(f"{label} among {count}" for count, label in classes.items())
+        which += " classes"
+    else:
+        return []
+    return [
+        f"top-1 of these fronts was judged on different images: {which}; gains in points, "
+        "dominance and hypervolumes then compare the data as much as the networks"
+    ]
 
 
 @dataclass(frozen=True)

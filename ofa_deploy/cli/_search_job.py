@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ofa_deploy.cli._few import warn_of_few
 from ofa_deploy.cli._output import (
     OutputFormat,
     emit,
@@ -260,6 +261,7 @@ class SearchJob:
         from ofa_deploy.pareto import ParetoFront
 
         _show(ParetoFront(tuple(each.found.best for each in proofs)), self.output)
+        warn_of_few(_images(best), best.measured["top1"], quiet=self.quiet)
         if len(proofs) > 1:
             form = best.target or "onnx"
             say(f"the most accurate that fits: {best.arch} as {form}", quiet=self.quiet)
@@ -345,10 +347,16 @@ def _error_of_picked(found: "Verified") -> str:
     mean = 100 * sum(map(abs, ratios)) / len(ratios)
     worst = 100 * max(ratios)
     end = "nothing promises more" if found.stands else "more may be found with more rounds"
+    end += f"; top-1 by {_images(found.best):,} validation images"
     return (
         f"{len(ratios)} networks that the search picked: latency predictions off by {mean:.1f} % "
         f"in the mean, the slowest {worst:+.1f} %; {end}"
     )
+
+
+def _images(measured: "Candidate") -> int:
+    """How many its top-1 was measured on."""
+    return int(measured.measured["top1.images"])
 
 
 def _show(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ofa_deploy.cli._few import warn_of_few
 from ofa_deploy.cli._next import form_options, search_command
 from ofa_deploy.cli._options import FormatOption, QuietOption
 from ofa_deploy.cli._output import (
@@ -82,6 +83,7 @@ def evaluate(
     ]
     emit(shown, output, title="validation top-1, percent")
     say_accuracy(model, quiet=quiet)
+    warn_of_few(len(evaluator.data.validation), max(top1), quiet=quiet)
     wrote(table, quiet=quiet)
     wrote(path, quiet=quiet)
     next_steps(_following(evaluator.record.search_space, run, runtime, precision), quiet=quiet)

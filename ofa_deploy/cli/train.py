@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ofa_deploy.cli._few import warn_of_few
 from ofa_deploy.cli._options import (
     ConfigOption,
     QuietOption,
@@ -27,10 +28,10 @@ from ofa_deploy.cli._output import (
     say_top1,
     wrote,
 )
-from ofa_deploy.cli._settings import given_settings
+from ofa_deploy.cli._train_asked import Asked, as_typed
 from ofa_deploy.cli._train_forecast import tell_forecast
 from ofa_deploy.cli._train_recipes import list_recipes, show_recipe
-from ofa_deploy.errors import InputError, MismatchError, OtherRunError
+from ofa_deploy.errors import InputError, OtherRunError
 
 if TYPE_CHECKING:
     from ofa_deploy.data import DataSplits
@@ -157,59 +158,10 @@ def train(
         "new_classifier": new_classifier or None,
     }
     counts = (train_images, validation_images, test_images)
-    asked = _Asked(recipe, data, space, resolutions, config, set_ or [], flags, counts, skip_bad)
+    asked = Asked(recipe, data, space, resolutions, config, set_ or [], flags, counts, skip_bad)
     adopting = init is not None and epochs == 0
     again = resume and recipe is None and not adopting
     _carry_out(asked, run, init, workers, again, adopting, dry_run, quiet)
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What the command line says about a run; None where it says nothing.
-
-    Attributes:
-        counts: of training, validation and test images.
-    """
-
-    recipe: str | None
-    data: str | None
-    space: str | None
-    resolutions: str | None
-    file: Path | None
-    pairs: list[str]
-    flags: dict[str, Any]
-    counts: tuple[int | None, int | None, int | None]
-    skip_bad: bool
-
-    def settings(self) -> dict[str, Any]:
-        """Those of the file, under the flags, under ``--set``."""
-        return given_settings(self.file, self.flags, self.pairs)
-
-    def gave(self, setting: str) -> bool:
-        """Whether the command line or its file says it."""
-        return self.settings().get(setting) is not None
-
-    def differs(self, setting: str, there: object, now: object) -> str:
-        """A setting that is not what a run was begun with."""
-        if setting == "init_sha256":
-            given = "--init with other weights" if there and now else "--init"
-            return given if now else "no --init, which the run there was begun with"
-        return f"{self.typed(setting, now)} (the run there was begun with {there})"
-
-    def typed(self, setting: str, value: object) -> str:
-        """A setting as it was asked for; by its name where it was not."""
-        pairs = [text for text in self.pairs if text.partition("=")[0].strip() == setting]
-        if pairs:
-            return f"--set {pairs[-1]}"
-        if self.flags.get(setting) is not None:
-            return f"--{setting.replace('_', '-')} {value}"
-        return f"{setting} {value}"
-
-    def options(self, seed: int | None) -> "dict[str, int | None]":
-        """What ``load_data`` is told."""
-        from ofa_deploy.cli._workspace import data_options
-
-        return data_options(seed, *self.counts, self.skip_bad)
 
 
 @dataclass(frozen=True)
@@ -223,7 +175,7 @@ class _Job:
 
 
 def _carry_out(
-    asked: _Asked,
+    asked: Asked,
     run: Path,
     init: Path | None,
     workers: int | None,
@@ -242,40 +194,19 @@ def _carry_out(
         job = _new(asked, recipe, count, quiet) if recipe else _own(asked, run, count)
         splits = run_data(job.data, job.options, job.space, progress(quiet))
         space = job.space.with_classes(len(splits.classes))
+        warn_of_few(len(splits.validation), quiet=quiet)
         if not dry_run and not adopting:
             try:
                 _train(job, space, splits, run, init, ranks, workers, quiet=quiet)
             except OtherRunError as error:
-                raise _as_typed(error, asked, run) from None
+                raise as_typed(error, asked, run) from None
         elif ranks.first and dry_run:
             tell_forecast(job.config, space, splits, ranks, quiet=quiet)
         elif ranks.first and init is not None:
             _adopt(job, space, splits, run, init, quiet=quiet)
 
 
-def _as_typed(error: OtherRunError, asked: _Asked, run: Path) -> MismatchError:
-    """What differs, in the words of the command line."""
-    from ofa_deploy.train.config import FOLLOWS
-
-    if error.others or error.versions:
-        return error
-    told = {
-        name: values
-        for name, values in error.settings.items()
-        if asked.gave(name) or not FOLLOWS.get(name, set()) & error.settings.keys()
-    }
-    listed = ", ".join(asked.differs(name, *values) for name, values in told.items())
-    way, resume = "ofa-deploy", f"train --resume --run {quoted(run)}"
-    if "processes" in error.settings:
-        there, _ = error.settings["processes"]
-        way = f"torchrun --nproc-per-node {there} -m ofa_deploy --"
-    return MismatchError(
-        f"{run}: holds another run: {listed}; to go on with that one: {way} {resume}; for another "
-        "one name another --run"
-    )
-
-
-def _new(asked: _Asked, recipe: "Recipe", processes: int, quiet: bool) -> _Job:
+def _new(asked: Asked, recipe: "Recipe", processes: int, quiet: bool) -> _Job:
     """A run after a recipe."""
     from ofa_deploy.cli._workspace import with_resolutions
     from ofa_deploy.data import full_name
@@ -287,7 +218,7 @@ def _new(asked: _Asked, recipe: "Recipe", processes: int, quiet: bool) -> _Job:
     return _Job(config, space, source, asked.options(config.seed))
 
 
-def _own(asked: _Asked, run: Path, processes: int) -> _Job:
+def _own(asked: Asked, run: Path, processes: int) -> _Job:
     """The run in a folder, as it was begun; what is asked beside must be the same."""
     from ofa_deploy.cli._workspace import with_resolutions
     from ofa_deploy.data import full_name

@@ -1,9 +1,10 @@
 """Images: built-in glyphs, folders by class, the Hugging Face hub; and their splits. Torch-free."""
 
 from ofa_deploy.data.augmentations import AUGMENTATIONS, augmentation_names
+from ofa_deploy.data.counts import few_images, share_interval
 from ofa_deploy.data.decode import read_image
 from ofa_deploy.data.files import ImageFiles
-from ofa_deploy.data.folder import image_folder
+from ofa_deploy.data.folder import folder_images, image_folder
 from ofa_deploy.data.glyphs import glyphs
 from ofa_deploy.data.hub import SHORT_NAMES
 from ofa_deploy.data.images import Images, ImageSet
@@ -20,10 +21,13 @@ __all__ = [
     "ImageSet",
     "Images",
     "augmentation_names",
+    "few_images",
+    "folder_images",
     "full_name",
     "glyphs",
     "image_folder",
     "load_data",
     "normalise",
     "read_image",
+    "share_interval",
 ]

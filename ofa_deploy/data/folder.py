@@ -8,7 +8,7 @@ import numpy as np
 from ofa_deploy.data.files import FolderSource, ImageFiles, Parts
 from ofa_deploy.errors import InputError
 
-__all__ = ["SUFFIXES", "folder_parts", "image_folder"]
+__all__ = ["SUFFIXES", "folder_images", "folder_parts", "image_folder"]
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _VALIDATION = ("validation", "valid", "val")
@@ -36,6 +36,7 @@ def image_folder(folder: Path, *, size: int, classes: tuple[str, ...] | None = N
     if len(found) < 2:
         raise InputError(
             f"{folder}: expected at least two sub-folders (classes), found {len(found)}"
+            f"{_one_class(folder)}"
         )
     files = [_files(folder, name) for name in found]
     if missing := [name for name, inside in zip(found, files, strict=True) if not inside]:
@@ -66,6 +67,19 @@ def folder_parts(folder: Path, size: int) -> Parts:
         if part is not None and part.is_dir()
     ]
     return Parts(train, others[0] if len(others) == 2 else None, others[-1])
+
+
+def folder_images(folder: Path) -> list[Path]:
+    """All images below a folder, in the order of their paths; hidden ones are passed over."""
+    return [folder / name for name in _files(folder, ".")]
+
+
+def _one_class(folder: Path) -> str:
+    """What to add where images lie right in a folder."""
+    if not any(path.name.lower().endswith(SUFFIXES) for path in folder.iterdir()):
+        return ""
+    parent = folder.absolute().parent
+    return f"; images lie right in it: where it is one class of several, give its parent, {parent}"
 
 
 def _files(folder: Path, name: str) -> list[str]:

@@ -5,17 +5,15 @@ import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
-from math import sqrt
 from typing import TypedDict, cast
 
 from ofa_deploy._text_table import TextTable
 from ofa_deploy._units import UNKNOWN, count, interval, milliseconds, percent_within
+from ofa_deploy.data import share_interval
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.report.few import best_places, few_places
 from ofa_deploy.report.series import TOP1, Series, check, known, one_a_label
 from ofa_deploy.space import Arch
-
-_SURE = 1.645  # standard deviations of a 90 % interval, as those of predictions are
 
 __all__ = ["Row", "TextTable", "csv_text", "few_rows", "front_rows", "front_table", "rich_table"]
 
@@ -108,15 +106,11 @@ def _row(series: Series, candidate: Candidate, best: bool) -> Row:
 
 
 def _wilson(measured: Mapping[str, float]) -> tuple[float, float] | tuple[None, None]:
-    """The 90 % interval of a share of so many images, in percent (Wilson 1927)."""
+    """The 90 % interval of a measured top-1, in percent; None where the images are not counted."""
     images = measured.get(f"{TOP1}.images", 0)
     if TOP1 not in measured or images < 1:
         return None, None
-    share, z = measured[TOP1] / 100, _SURE
-    middle = share + z**2 / (2 * images)
-    half = z * sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
-    low, high = (100 * end / (1 + z**2 / images) for end in (middle - half, middle + half))
-    return max(low, 0.0), min(high, 100.0)
+    return share_interval(measured[TOP1], int(images))
 
 
 def _either(row: Row, other: Row) -> Row:

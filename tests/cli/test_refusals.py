@@ -181,6 +181,28 @@ def test_other_settings_do_not_overwrite_a_run(run: Path, cli: Cli, photos: Path
     assert (run / "run.json").read_text() == before
 
 
+def test_a_run_keeps_its_length(run: Path, cli: Cli, photos: Path, here: Path) -> None:
+    asked = ("train", "--data", photos, *TRAIN[2:])
+    message = cli(*asked, "--run", run, "--epochs", 4).error(1)
+    assert f"{run}: holds a run of 3 epochs, not 4: a run's length is fixed when it beg" in message
+    assert f"to go on with that one: ofa-deploy train --resume --run {run}; " in message
+    weights = run / "supernet.safetensors"
+    further = f"ofa-deploy train --data {photos} --init {weights} --run OTHER --epochs N"
+    assert further in message
+    made = cli(*asked, "--init", weights, "--run", here / "other", "--epochs", 2)
+    assert made.code == 0, made.stderr
+    assert (here / "other" / "supernet.safetensors").is_file()
+
+
+def test_few_validation_images_are_told(run: Path, cli: Cli, photos: Path) -> None:
+    done = cli("train", "--data", photos, *TRAIN, "--dry-run", "--run", "r")
+    assert done.stderr.count("warning: ") == 1
+    assert "warning: 9 validation images are few to choose by: one is 11 points, and" in done.stderr
+    assert "train in another folder with --validation-images" in done.stderr
+    done = cli("evaluate", run, "--subnets", 9)
+    assert "warning: 9 validation images are few to choose by" in done.stderr
+
+
 def test_other_versions_are_not_told_as_settings(run: Path, cli: Cli, photos: Path) -> None:
     edited(run / "run.json", lambda value: value["versions"].update(torch="1.0.0"))
     made = cli("train", "--data", photos, "--run", run, *TRAIN)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ofa_deploy.cli._candidates import refuse_folder
 from ofa_deploy.cli._options import FormatOption, QuietOption
 from ofa_deploy.cli._output import OutputFormat, emit, guarded, say, show_table, wrote
 
@@ -41,6 +42,7 @@ def show(
     from ofa_deploy.hardware import find_table
     from ofa_deploy.report import network_svg, shares
 
+    refuse_folder(subnet, "subnets", "subnets", ".subnet.json", ".ensemble.json")
     record, members = _read(subnet)
     space, network = record.search_space, record.network
     profiled = find_table(str(table)) if table is not None else None

@@ -51,7 +51,7 @@ SENTINELS = {
 TABLES = {
     "error_%": "mean, of networks that had no part in the fit",
     "stale": "by age alone (tables check asks the device)",
-    "from": "./latency_tables (yours), or what ships (ours)",
+    "from": "measured here, on this processor, or elsewhere",
 }
 MOVED = {
     "moved_ms": "beyond the factor that all have in common",

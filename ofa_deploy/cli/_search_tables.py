@@ -1,6 +1,6 @@
 """Latency tables that a search names by their devices, rather than by their files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,9 +9,10 @@ from ofa_deploy.cli._profile_command import profile_command
 from ofa_deploy.errors import InputError, MismatchError, UnknownNameError
 
 if TYPE_CHECKING:
+    from ofa_deploy.hardware import LatencyTable
     from ofa_deploy.space import SearchSpace
 
-__all__ = ["TablesOfDevices", "known_space"]
+__all__ = ["TablesOfDevices", "check_classes", "known_space", "shorter"]
 
 
 def known_space(run: Path | None, accuracy: Path | None) -> "SearchSpace":
@@ -33,6 +34,43 @@ def known_space(run: Path | None, accuracy: Path | None) -> "SearchSpace":
             "FILE the first time"
         )
     return load_accuracy_model(models[0]).space
+
+
+def check_classes(space: "SearchSpace", tables: "Mapping[Path, LatencyTable]") -> None:
+    """See that tables are for as many classes as the networks that are searched.
+
+    Raises:
+        MismatchError: if one of the same space is for others, naming a table that would do.
+    """
+    for path, table in tables.items():
+        if (table.space, table.classes != space.classes) == (space.name, True):
+            conditions = table.conditions
+            use = _of_classes(space, conditions.device, conditions.runtime, conditions.precision)
+            raise MismatchError(
+                f"{path}: the table is for {table.classes} classes, the run has {space.classes}; "
+                f"use {use}"
+            )
+
+
+def _of_classes(space: "SearchSpace", device: str, runtime: str, precision: str) -> str:
+    """What to name instead of a table of other classes: the same device's come first."""
+    from ofa_deploy.errors import FileFormatError
+    from ofa_deploy.hardware import LatencyTable, table_files
+
+    for path in sorted(table_files(), key=lambda path: path.parent.name != device):
+        try:
+            table = LatencyTable.load(path)
+        except FileFormatError:
+            continue
+        form = (table.conditions.runtime, table.conditions.precision)
+        if table.fingerprint == space.fingerprint and form == (runtime, precision):
+            return f"--table {quoted(shorter(path))}, or --device {quoted(path.parent.name)}"
+    return f"one of yours, made with: ofa-deploy profile --run RUN --device {quoted(device)}"
+
+
+def shorter(path: Path) -> Path:
+    """A path as people type it: from the folder they are in, where it lies below that."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 class TablesOfDevices:

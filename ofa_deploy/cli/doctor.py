@@ -295,17 +295,15 @@ def _devices() -> Found:
 
 
 def _tables() -> Found:
-    from ofa_deploy.hardware import table_files
+    from ofa_deploy.cli.tables_list import origins
 
-    here = sorted(Path("latency_tables").glob("*/*.json"))
-    shipped = len(table_files()) - len(here)
+    found = origins()
+    here = found.pop("here", 0)
+    others = "".join(f", {count} {where}" for where, count in sorted(found.items()))
     if not here:
-        return Found(
-            Status.none,
-            f"none in ./latency_tables, {shipped} shipped",
-            "ofa-deploy profile --space mbv3-nano-32",
-        )
-    return Found(Status.good, f"{len(here)} in ./latency_tables, {shipped} shipped")
+        mend = "ofa-deploy profile --space mbv3-nano-32"
+        return Found(Status.none, f"none measured on this machine{others}", mend)
+    return Found(Status.good, f"{here} measured on this machine{others}")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from ofa_deploy.cli._next import form_options
 from ofa_deploy.cli._options import FormatOption, QuietOption
 from ofa_deploy.cli._output import OutputFormat, progress, quoted, resumable, say
 from ofa_deploy.cli._search_job import SearchJob
-from ofa_deploy.cli._search_tables import TablesOfDevices, known_space
+from ofa_deploy.cli._search_tables import TablesOfDevices, check_classes, known_space
 from ofa_deploy.cli._search_terms import check_distinct
 from ofa_deploy.cli._weights import (
     DataOption,
@@ -150,6 +150,8 @@ def search(
         at_hand = TablesOfDevices(known_space(run, accuracy), run, runtime, precision)
         paths += at_hand.find(device)
     tables = job.read(paths)
+    if weights is None:
+        check_classes(known_space(run, accuracy), dict(zip(paths, tables, strict=True)))
     proves = _proves(verify, tables, quiet)
     _refuse_unproven(proves, per_device, objective)
     check_distinct(tables, per_device)

@@ -7,15 +7,21 @@ from typing import TYPE_CHECKING
 from ofa_deploy.cli._legend import TABLES
 from ofa_deploy.cli._options import FormatOption
 from ofa_deploy.cli._output import OutputFormat, emit, guarded, next_steps, quoted, say
+from ofa_deploy.cli._search_tables import shorter
 
 if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Sequence
+
     from ofa_deploy.hardware import LatencyTable
 
-__all__ = ["list_", "list_tables"]
+__all__ = ["list_", "list_tables", "origins"]
 
+_HERE = "here"
 _OLD_DAYS = 90  # drivers, runtimes and kernels are updated more often than that
-# Of a table that fits a terminal; paths, which do not, are in the other formats.
-_SHOWN = ("device", "space", "runtime", "precision", "date", "error_%", "stale", "from")
+# Folders and the rest are in the other formats.
+_SHOWN = ("file", "classes", "error_%", "from", "device", "date", "stale")
+_SPARE = ("stale", "date", "device")
 
 
 @guarded
@@ -23,8 +29,9 @@ def list_(output: FormatOption = OutputFormat.table) -> None:
     """List the latency tables in ./latency_tables and those that ship, with error and age.
 
     error: mean on whole networks that had no part in the fit, in percent; empty where no network
-    was measured. stale: by age alone, maybe beyond 90 days, empty where that is not known; tables
-    check asks the device. Paths and the rest of the conditions are in --format json and csv.
+    was measured. from: measured here (on this machine), elsewhere, or imported. stale: by age
+    alone, maybe beyond 90 days, empty where that is not known; tables check asks the device. Paths
+    and the rest of the conditions are in --format json and csv.
 
     Example: ofa-deploy tables list --format csv
     """
@@ -42,7 +49,7 @@ def list_tables(output: OutputFormat) -> None:
 
     rows: list[dict[str, object]] = []
     damaged = []
-    for path in table_files():
+    for path in _distinct(table_files()):
         try:
             rows.append(_row(path, LatencyTable.load(path)))
         except FileFormatError as error:
@@ -50,25 +57,55 @@ def list_tables(output: OutputFormat) -> None:
     if not rows:
         say("no latency tables yet; make one with: ofa-deploy profile --space NAME")
     short = [_short(row) for row in rows] if output is OutputFormat.table else rows
-    emit(short, output, title="latency tables", meanings=TABLES)
+    emit(short, output, title="latency tables", meanings=TABLES, spare=_SPARE)
     if any(row["stale"] == "maybe" for row in rows):
         say(f"stale maybe: more than {_OLD_DAYS} days old; ofa-deploy tables check asks a device")
     if rows:
-        path = Path(str(rows[0]["table"]))
-        if short is not rows and path.is_relative_to(Path.cwd()):
-            path = path.relative_to(Path.cwd())
+        path = Path(str(max(rows, key=_newest_here)["table"]))
+        if short is not rows:
+            path = shorter(path)
         next_steps(f"ofa-deploy tables show {quoted(path)}", quiet=False)
     if damaged:
         raise FileFormatError("; ".join(map(str, damaged)))
 
 
+def origins() -> "Counter[str]":
+    """How many tables at hand were measured here, elsewhere, imported, or are damaged."""
+    from collections import Counter
+
+    from ofa_deploy.errors import FileFormatError
+    from ofa_deploy.hardware import LatencyTable, table_files
+
+    found: Counter[str] = Counter()
+    for path in _distinct(table_files()):
+        try:
+            found[_origin(LatencyTable.load(path))] += 1
+        except FileFormatError:
+            found["damaged"] += 1
+    return found
+
+
+def _distinct(paths: "Sequence[Path]") -> list[Path]:
+    """Without shipped tables of which the user's folder, a clone's, holds the same file."""
+    found: dict[tuple[str, str, bytes], Path] = {}
+    for path in paths:  # the user's come first
+        found.setdefault((path.parent.name, path.name, path.read_bytes()), path)
+    return list(found.values())
+
+
+def _newest_here(row: dict[str, object]) -> tuple[bool, bool, str]:
+    """Tables of this machine before others, then by date, where that is one."""
+    return row["from"] == _HERE, row["age_days"] is not None, str(row["date"])
+
+
 def _row(path: Path, table: "LatencyTable") -> dict[str, object]:
     c = table.conditions
-    here = path.is_relative_to(Path("latency_tables").resolve())
     age = _age_days(table)
     return {
         "table": str(path),
+        "file": path.name,
         "space": table.space,
+        "classes": table.classes,
         "device": c.device,
         "processor": c.processor,
         "runtime": f"{c.runtime} {c.runtime_version}",
@@ -81,14 +118,22 @@ def _row(path: Path, table: "LatencyTable") -> dict[str, object]:
         "error_%": _error(table),
         "age_days": age,
         "stale": None if age is None else "maybe" if age > _OLD_DAYS else "no",
-        "from": "yours" if here else "ours",
+        "from": _origin(table),
     }
 
 
 def _short(row: dict[str, object]) -> dict[str, object]:
     day = str(row["date"]).partition("T")[0]
-    engine = str(row["runtime"]).partition(" ")[0]
-    return {name: row[name] for name in _SHOWN} | {"date": day, "runtime": engine}
+    return {name: row[name] for name in _SHOWN} | {"date": day}
+
+
+def _origin(table: "LatencyTable") -> str:
+    """Where it was measured, as far as processors tell machines apart."""
+    from ofa_deploy.hardware import processor_name
+
+    if table.source:
+        return "imported"
+    return _HERE if table.conditions.processor == processor_name() else "elsewhere"
 
 
 def _age_days(table: "LatencyTable") -> int | None:

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,8 +18,9 @@ from ofa_deploy import __version__
 from ofa_deploy.cli._completion import NAMES
 from ofa_deploy.cli.main import app
 from ofa_deploy.errors import MissingDependencyError
-from ofa_deploy.hardware import device_names, identify
-from ofa_deploy.space import space_names
+from ofa_deploy.hardware import device_names, identify, processor_name
+from ofa_deploy.space import get_space, space_names
+from tests.tables import SOMEWHERE, table_of
 
 Cli = Callable[..., Any]
 doctor: Any = importlib.import_module("ofa_deploy.cli.doctor")
@@ -128,7 +130,12 @@ def test_tables_of_this_folder_are_counted(cli: Cli, here: Path) -> None:
     assert row["status"] == "none" and row["mend"].startswith("ofa-deploy profile")
     (here / "latency_tables" / "local").mkdir(parents=True)
     (here / "latency_tables" / "local" / "a.json").write_text("{}")
-    assert _found(cli)["tables"]["found"].startswith("1 in ./latency_tables")
+    assert re.search(r"none measured on this machine.*\b1 damaged", _found(cli)["tables"]["found"])
+    conditions = SOMEWHERE.model_copy(update={"processor": processor_name()})
+    mine = table_of(get_space("mbv3-nano-32"), lambda block: 1.0, conditions=conditions)
+    mine.save(here / "latency_tables" / "local" / "a.json")
+    row = _found(cli)["tables"]
+    assert row["status"] == "good" and row["found"].startswith("1 measured on this machine")
 
 
 def test_version_tells_those_of_the_libraries(cli: Cli) -> None:

@@ -93,6 +93,23 @@ def test_table_of_another_space_is_one_line(job: Any, run: Path, table: Path, cl
         assert other.fingerprint in message
 
 
+def test_a_table_of_other_classes_names_one_that_fits(
+    run: Path, table: Path, here: Path, cli: Cli
+) -> None:
+    space = RunFile.load(run).search_space
+    other = space.with_classes(7)
+    edited(table, lambda value: value.update(classes=7, fingerprint=other.fingerprint))
+    message = cli(*asking(run, table)).error(1)
+    assert f"{table}: the table is for 7 classes, the run has {space.classes}; use" in message
+    assert "made with: ofa-deploy profile --run" in message
+    right = here / "latency_tables" / "local" / "right.json"
+    right.parent.mkdir(parents=True)
+    right.write_bytes(table.read_bytes())
+    edited(right, lambda value: value.update(classes=space.classes, fingerprint=space.fingerprint))
+    message = cli(*asking(run, table)).error(1)
+    assert "use --table latency_tables/local/right.json, or --device local" in message
+
+
 def test_table_of_another_machine_cannot_prove_anything(
     run: Path, table: Path, cli: Cli, workers: Any
 ) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import typer
 
+from ofa_deploy._folders import shipped
 from ofa_deploy.cli._legend import MOVED, SENTINELS
 from ofa_deploy.cli.main import app
 from ofa_deploy.hardware import LatencyTable, LoadMeter, table_csv
@@ -103,20 +104,39 @@ def test_a_list_tells_error_age_and_origin(
     made = cli("tables", "list", "--format", "json")
     assert made.stdout == cli("tables", "--format", "json").stdout
     rows = {Path(row["table"]).stem: row for row in json.loads(made.stdout)}
-    stale = {name: row["stale"] for name, row in rows.items() if row["from"] == "yours"}
+    stale = {name: row["stale"] for name, row in rows.items() if row["from"] != "elsewhere"}
     assert stale == {"new": "no", "old": "maybe", "of-others": None, "undated": None}
     assert rows["new"]["age_days"] == 0 and rows["old"]["age_days"] > 2000
     judged = latency_model(get_space(SPACE), measured).holdout
     assert judged and rows["new"]["error_%"] == pytest.approx(judged.mape, abs=0.01)
     assert rows["of-others"]["error_%"] is None
-    assert {row["from"] for row in rows.values()} == {"yours", "ours"}
+    assert {name: rows[name]["from"] for name in stale} == {
+        **dict.fromkeys(("new", "old", "undated"), "here"),
+        "of-others": "imported",
+    }
+    assert "elsewhere" in {row["from"] for row in rows.values()}
     assert "stale maybe: more than 90 days old" in made.stderr
     monkeypatch.setenv("COLUMNS", "100")
     listed = cli("tables", "list")
     assert next_commands(listed.stderr)[0][3] == "latency_tables/local/new.json"
     printed = listed.stdout
-    assert "2020-02-29" in printed and f" {SPACE} " in printed
-    assert max(map(len, printed.splitlines())) <= 100
+    assert "2020-02-29" in printed and "new.json" in printed
+    assert re.search(r"of-others.json +50 +imported", printed)
+
+
+def test_a_shipped_table_in_a_clone_is_listed_once_and_not_as_measured_here(
+    cli: Cli, table: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = here / "latency_tables"
+    for name, date in (("a", "2026-01-01"), ("b", "2026-02-01")):
+        made = LatencyTable.load(table).model_copy(update={"date": f"{date}T10:00:00+00:00"})
+        made.save(clone / "local" / f"{name}.json")
+    shutil.copytree(shipped("latency_tables"), clone, dirs_exist_ok=True)
+    listed = cli("tables", "list", "--format", "json")
+    rows = json.loads(listed.stdout)
+    assert len({(row["device"], row["file"]) for row in rows}) == len(rows)
+    assert {Path(row["table"]).stem for row in rows if row["from"] == "here"} == {"a", "b"}
+    assert next_commands(listed.stderr)[0][3] == str(clone / "local" / "b.json")
 
 
 def test_show_ranks_by_lost_time(cli: Cli, table: Path) -> None:

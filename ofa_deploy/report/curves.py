@@ -12,24 +12,37 @@ from ofa_deploy.report.style import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["write_curves"]
+__all__ = ["draw_curves", "write_curves"]
 
 _ROLES = ("largest", "smallest", "random")
 
 
 def write_curves(path: Path | str, rows: Sequence[Mapping[str, str]], *, title: str) -> Path:
-    """Draw the rows of a run's ``metrics.csv``: accuracy, losses, and rate with β.
+    """Draw the rows of a run's ``metrics.csv`` into a PNG file.
+
+    Raises:
+        InputError: if there is no row.
+        StorageError: if the file cannot be written.
+    """
+    figure = draw_curves(rows, title=title)
+    return write_with(path, lambda temporary: figure.savefig(temporary, format="png", dpi=DPI))
+
+
+def draw_curves(rows: Sequence[Mapping[str, str]], *, title: str) -> "Figure":
+    """Accuracy, losses, and rate with β, by epoch, as a figure unknown to pyplot.
 
     Raises:
         InputError: if there is no row.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     if not rows:
         raise InputError("expected at least one epoch to draw, found none")
-    figure = Figure(figsize=(7.2, 7.2), layout="constrained")
+    figure = Figure(figsize=(8.4, 7.2), layout="constrained")
     FigureCanvasAgg(figure)
     top, middle, bottom = figure.subplots(3, 1, sharex=True)
     figure.suptitle(title)
@@ -47,14 +60,22 @@ def write_curves(path: Path | str, rows: Sequence[Mapping[str, str]], *, title: 
     top.set(ylabel="validation top-1, %")
     middle.set(ylabel="training loss")
     bottom.set(ylabel="learning rate", xlabel="epoch")
-    middle.legend(frameon=False)  # its colours are those of the accuracies too
-    figure.legend(handles=[bottom.lines[0], beta.lines[0]], loc="outside lower right", ncols=2)
+    bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes, lines in (
+        (top, top.lines),
+        (middle, middle.lines),
+        (bottom, [*bottom.lines, *beta.lines]),
+    ):
+        # Beside the axes, where it covers no curve; past the numbers of β.
+        axes.legend(
+            handles=list(lines), loc="center left", bbox_to_anchor=(1.12, 0.5), frameon=False
+        )
     _mark_phases(top, rows)
-    return write_with(path, lambda temporary: figure.savefig(temporary, format="png", dpi=DPI))
+    return figure
 
 
 def _mark_phases(axes: "Axes", rows: Sequence[Mapping[str, str]]) -> None:
-    """A dotted line where a phase begins, with its name."""
+    """A dotted line where a phase begins, with its name above the axes."""
     for name, group in groupby(rows, key=lambda row: row["phase"]):
         begins = float(next(group)["epoch"]) - 1
         axes.axvline(begins, color=GREY, linestyle=":", linewidth=0.8)
@@ -62,7 +83,7 @@ def _mark_phases(axes: "Axes", rows: Sequence[Mapping[str, str]]) -> None:
             name,
             (begins, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(2, -10),
+            xytext=(0, 3),
             textcoords="offset points",
             fontsize=7,
             color=GREY,

@@ -12,7 +12,7 @@ from ofa_deploy.report.changes import VERDICTS
 from ofa_deploy.report.content import Report
 from ofa_deploy.report.network import FRAME, RAMP
 from ofa_deploy.report.panels import Panel
-from ofa_deploy.report.series import TOP1, Point, Series, staircase
+from ofa_deploy.report.series import TOP1, Point, Series, one_a_label, staircase
 from ofa_deploy.report.store import Store
 from ofa_deploy.report.style import EXTERNAL, MacsScale, Style, nth_style, styles
 
@@ -75,7 +75,8 @@ class _Charts:
         for panel in self.report.panels:
             for series in panel.series:
                 each = self._series(series, panel.fastest)
-                style = nth_style(seen.setdefault((panel.name, series.label), len(seen)))
+                index = seen.setdefault((panel.name, series.label), len(seen))
+                style = nth_style(index, series.kind)
                 made.append(
                     {
                         **each,
@@ -123,7 +124,7 @@ class _Charts:
     ) -> dict[str, Any]:
         ends = [c.intervals.get(name, (told, told)) for c, told, _ in pairs]
         return {
-            **self._look(mine[0], hollow=False),
+            **self._look(one_a_label(mine)[0], hollow=False),
             "name": mine[0].label,
             "x": _shorts(told for _, told, _ in pairs),
             "y": _shorts(seen for _, _, seen in pairs),

@@ -1,5 +1,6 @@
 """The report as a picture for print, PNG or SVG: a panel a device."""
 
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,7 +13,7 @@ from ofa_deploy.report.changes import VERDICTS, Changes
 from ofa_deploy.report.content import Report
 from ofa_deploy.report.external import ExternalPoint
 from ofa_deploy.report.panels import Panel
-from ofa_deploy.report.series import TOP1, Point, Series, staircase
+from ofa_deploy.report.series import TOP1, Point, Series, one_a_label, staircase
 from ofa_deploy.report.style import EXTERNAL, MacsScale, Style, nth_style, styles
 
 if TYPE_CHECKING:
@@ -24,13 +25,16 @@ if TYPE_CHECKING:
 __all__ = ["DPI", "GREY", "draw", "write_png", "write_svg"]
 
 SIZE_INCHES = (7.2, 4.6)  # of a panel that stands alone; of several, each is smaller
-COLUMN_INCHES = (5.6, 4.2)
+COLUMN_INCHES = (5.6, 4.6)
 COLUMNS = 3
 DPI = 160
 AREAS = (30.0, 150.0)
 GREY = "#555555"
 TITLE = 56  # characters of a line
 TOP1_AXIS = "Top-1 accuracy (%)"
+BELOW = -36  # points from the axes to their legend, past numbers and name
+NAMES = 50  # characters of names that stand side by side in a legend
+_NUMBER = re.compile(r"(\b\d+) (?=\w)")  # stays on the line of what it counts
 
 Fill = Callable[["Axes"], None]
 
@@ -139,7 +143,8 @@ class _Drawer:
         seen: dict[tuple[str, str], int] = {}
         for panel in self.report.panels:
             for series in panel.series:
-                style = nth_style(seen.setdefault((panel.name, series.label), len(seen)))
+                index = seen.setdefault((panel.name, series.label), len(seen))
+                style = nth_style(index, series.kind)
                 handles.append(_draw_series(axes, series, style, self.scale, panel.fastest))
                 names.append(f"{panel.said(series)}, {panel.titled or 'device unknown'}")
         _dress(axes, self.report.title)
@@ -149,7 +154,7 @@ class _Drawer:
     def _agreement(self, panel: Panel, name: str, axes: "Axes") -> None:
         handles: list[Artist] = []
         names: list[str] = []
-        for series in {each.label: each for each in panel.series}.values():
+        for series in one_a_label(panel.series):
             pairs = both([s for s in panel.series if s.label == series.label], name)
             if not pairs:
                 continue
@@ -167,7 +172,9 @@ class _Drawer:
         device = f" on {panel.name}" if len(self.report.panels) > 1 else ""
         _dress(axes, f"Measured against predicted {what}{device}")
         _label(axes, f"Predicted {what} ({unit})", f"Measured {what} ({unit})")
-        _draw_legend(axes, handles, names, "")
+        _equal_scales(axes)
+        if len(names) > 1:
+            _draw_legend(axes, handles, names, "")
 
     def _changes(self, changed: Changes, axes: "Axes") -> None:
         handles: list[Artist] = []
@@ -182,6 +189,12 @@ class _Drawer:
         _dress(axes, f"From {changed.before} to {changed.after}")
         _label(axes, "Latency before (ms)", "Change of latency (%)")
         _draw_legend(axes, handles, names, "")
+
+
+def _equal_scales(axes: "Axes") -> None:
+    """A unit is as long on both axes; margins stay, also on the axis that decides."""
+    axes.update_datalim(list(zip(axes.get_xlim(), axes.get_ylim(), strict=True)))
+    axes.set_aspect("equal", adjustable="datalim")
 
 
 def _positive(bars: list[list[float]]) -> list[list[float]]:
@@ -220,8 +233,9 @@ def _draw_series(
         s=[AREAS[0] + (AREAS[1] - AREAS[0]) * scale.share(point.candidate) for point in points],
         marker=style.marker,
         facecolors=[style.colour if point.measured else "white" for point in points],
-        edgecolors=style.colour,
-        linewidths=1.4,
+        # A rim sets a filled marker off from those below it.
+        edgecolors=["white" if point.measured else style.colour for point in points],
+        linewidths=[0.8 if point.measured else 1.4 for point in points],
         zorder=4 if joined else 3,
     )
     return Line2D(
@@ -285,7 +299,8 @@ def _draw_budgets(axes: "Axes", budgets: Sequence[float]) -> None:
 
 
 def _dress(axes: "Axes", title: str) -> None:
-    wrapped = "\n".join(textwrap.wrap(title, TITLE))
+    kept = _NUMBER.sub("\\1\N{NO-BREAK SPACE}", title)
+    wrapped = "\n".join(textwrap.wrap(kept, TITLE))
     axes.set_title(wrapped, loc="left", fontsize=12, pad=20, parse_math=False)
     axes.margins(0.07)
     axes.grid(color="#dddddd", linewidth=0.7)
@@ -301,10 +316,24 @@ def _label(axes: "Axes", x: str, y: str) -> None:
 def _draw_legend(
     axes: "Axes", handles: "Sequence[Artist]", names: Sequence[str], note: str
 ) -> None:
+    """Below the axes, where it covers nothing."""
+    from matplotlib.transforms import offset_copy
+
     # matplotlib leaves out labels that begin with an underscore.
     shown = [f" {name}" if name.startswith("_") else name for name in names]
     legend = axes.legend(
-        handles, shown, title=note or None, loc="lower right", fontsize=9, title_fontsize=8
+        handles,
+        shown,
+        title=note or None,
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        bbox_transform=offset_copy(axes.transAxes, axes.figure, y=BELOW, units="points"),
+        borderaxespad=0,
+        frameon=False,
+        ncols=max(1, min(len(shown), NAMES // max(map(len, shown)))),
+        fontsize=9,
+        title_fontsize=8,
+        alignment="left",
     )
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ofa_deploy._units import count
 from ofa_deploy.pareto import Candidate
-from ofa_deploy.report.series import Series, known
+from ofa_deploy.report.series import Kind, Series, known
 
 __all__ = ["COLOURS", "EXTERNAL", "MacsScale", "Style", "nth_style", "styles"]
 
@@ -25,6 +25,7 @@ _MARKERS = (
     ("P", "cross"),
     ("p", "pentagon"),
 )
+_TURN = 3  # from the marker of what was measured to that of what is predicted
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,15 @@ EXTERNAL = Style("#6e7781", "x", "x")
 
 
 def styles(series_list: Sequence[Series]) -> list[Style]:
-    """One style a series; series of one label share it, on whatever device."""
+    """One style a series: a colour a label, on whatever device, and in it a marker a kind."""
     labels = list(dict.fromkeys(series.label for series in series_list))
-    return [nth_style(labels.index(series.label)) for series in series_list]
+    return [nth_style(labels.index(each.label), each.kind) for each in series_list]
 
 
-def nth_style(index: int) -> Style:
+def nth_style(index: int, kind: Kind = "measured") -> Style:
     """The looks of the label, or device, of that number."""
-    marker, symbol = _MARKERS[index % len(_MARKERS)]
+    turned = index + (_TURN if kind == "predicted" else 0)
+    marker, symbol = _MARKERS[turned % len(_MARKERS)]
     return Style(COLOURS[index % len(COLOURS)], marker, symbol)
 
 

@@ -35,6 +35,8 @@ from ofa_deploy.report import (
     write_png,
     write_svg,
 )
+from ofa_deploy.report.curves import draw_curves
+from ofa_deploy.report.picture import draw
 from ofa_deploy.report.series import staircase
 from ofa_deploy.report.style import COLOURS, MacsScale, styles
 from ofa_deploy.space import Arch
@@ -434,12 +436,12 @@ def test_a_reference_of_other_metrics_is_refused(reference: dict[str, float], me
 # looks
 
 
-def test_labels_differ_in_colour_and_marker_and_kinds_of_one_label_do_not() -> None:
+def test_labels_differ_in_colour_and_marker_and_kinds_of_one_label_in_marker() -> None:
     several = [Series(f"{i}", fast(), "measured") for i in range(20)]
     made = styles([*several, Series("0", fast(), "predicted")])
-    assert len({(s.colour, s.marker) for s in made}) == 20
+    assert len({(s.colour, s.marker) for s in made}) == 21
     assert len({s.marker for s in made[:6]}) == len({s.colour for s in made[:6]}) == 6
-    assert made[0] == made[-1]
+    assert made[0].colour == made[-1].colour and made[0].marker != made[-1].marker
 
 
 def test_marker_area_follows_macs() -> None:
@@ -485,6 +487,51 @@ def test_budgets_are_drawn_even_beyond_the_points(tmp_path: Path) -> None:
     grey = (np.abs(with_budget.astype(int) - 0x55) < 60).all(axis=-1).sum(axis=0)
     assert grey[1000:].max() > 250
     assert (np.abs(plain.astype(int) - 0x55) < 60).all(axis=-1).sum(axis=0)[200:].max() < 250
+
+
+def test_legend_lies_below_its_axes_and_scales_of_agreement_are_equal() -> None:
+    series = [Series("x", fast(), "predicted"), *pair()]
+    figure = draw(
+        Report(series, "Processor of the longest name that wraps, 2 cores"), everything=True
+    )
+    figure.canvas.draw()
+    first, latency, top1 = figure.axes
+    assert "2\N{NO-BREAK SPACE}cores" in first.get_title(loc="left")
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        assert legend is None or legend.get_window_extent().y1 < axes.get_window_extent().y0
+    for axes in (latency, top1):
+        (x0, y0), (x1, y1) = axes.transData.transform([(0, 0), (1, 1)])
+        assert x1 - x0 == pytest.approx(y1 - y0)
+        (low, high), points = axes.get_ylim(), axes.collections[-1].get_offsets()[:, 1]
+        assert min(points.min() - low, high - points.max()) > 0.04 * (high - low)
+    named = [text.get_text() for text in first.get_legend().get_texts()]
+    assert len(named) == len(series)
+    layers = {each.get_zorder() for each in first.collections if "PathCollection" in repr(each)}
+    assert layers == {3, 4}, "what was measured above what is predicted"
+
+
+def test_curves_are_covered_by_no_legend_and_no_name_of_a_phase() -> None:
+    rows = [
+        {"epoch": f"{i}", "phase": "ramp" if i < 3 else "shrink", "lr": "0.1", "beta": "1"}
+        | {
+            f"{metric}_{role}": f"{i}"
+            for metric in ("top1", "loss")
+            for role in ("largest", "smallest")
+        }
+        for i in range(1, 6)
+    ]
+    figure = draw_curves(rows, title="run")
+    figure.canvas.draw()
+    top, _, bottom, _ = figure.axes
+    for axes in figure.axes[:3]:
+        legend = axes.get_legend()
+        assert legend is not None
+        assert legend.get_window_extent().x0 > axes.get_window_extent().x1
+        assert legend.get_window_extent().x1 <= figure.bbox.x1
+    assert [text.get_text() for text in top.texts] == ["ramp", "shrink"]
+    assert all(t.get_window_extent().y0 > top.get_window_extent().y1 for t in top.texts)
+    assert [t.get_text() for t in bottom.get_legend().get_texts()] == ["learning rate", "β"]
 
 
 def test_picture_takes_any_text_and_leaves_pyplot_alone(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ofa_deploy._units import duration
 from ofa_deploy.cli._legend import BENCHED
 from ofa_deploy.cli._options import FormatOption, QuietOption
 from ofa_deploy.cli._output import (
@@ -76,6 +77,7 @@ def bench(
         minutes=minutes,
         processes=processes,
     )
+    say(f"timing takes about {duration(60 * minutes)} (--minutes)", quiet=quiet)
     found = bench_bundle(opened, options, progress=progress(quiet))
     rows = [_row(row, load) for row in found.rows]
     if output is OutputFormat.table:  # which has no room for what is said below

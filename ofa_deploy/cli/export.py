@@ -173,10 +173,13 @@ def export(
     for path in subnets or []:
         if not path.exists():  # before engines are looked for, which takes seconds
             raise InputError(f"{path}: no such file or folder")
+    if subnets:
+        _jobs(subnets, out, overwrite=overwrite)  # whether its folders are free
+    else:
+        check_out(out, overwrite=overwrite)
     check_targets(options)
     bars = progress(quiet)
     if run is not None and arch is not None:
-        check_out(out, overwrite=overwrite)
         adopt_weights(weights, space, data, resolutions, run, bars)
         subnets = [_cut(run, arch, bars, data, quiet=quiet)]
     assert subnets

@@ -27,7 +27,8 @@ __all__ = ["run"]
 def run(
     bundle: Annotated[Path, typer.Argument(help="A bundle's folder, as export writes it.")],
     images: Annotated[
-        list[Path], typer.Argument(help="Image files; one or more.", metavar="IMAGE")
+        list[Path],
+        typer.Argument(help="Image files, or folders of them; one or more.", metavar="IMAGE"),
     ],
     target: Annotated[
         str | None,
@@ -50,12 +51,16 @@ def run(
     from ofa_deploy.export.classify import read_square
 
     opened = Bundle.read(bundle)
+    images = [file for path in images for file in _files(path)]
     name = opened.default if target is None else target
     file = opened.open(name, threads=threads)
     _warm_up(file)
     rows: list[dict[str, Any]] = []
     bad: list[str] = []
     for path in images:
+        if path.is_dir():
+            bad.append(f"{path}: a folder without images; expected image files")
+            continue
         try:
             pixels = read_square(path)
         except InputError as error:
@@ -64,12 +69,22 @@ def run(
         rows += _classify(opened, file, pixels, str(path), top)
     if rows:
         emit(rows, output)
-        say(f"target {name}, {file.record.precision}", quiet=quiet)
+        say(
+            f"target {name}, {file.record.precision}; ms: of one inference, not of many as bench's",
+            quiet=quiet,
+        )
     if bad:
         for message in bad[1:]:
             say(message)
         raise InputError(f"{len(bad)} of {len(images)} images cannot be read: {bad[0]}")
     next_steps(f"ofa-deploy bench {quoted(bundle)}", quiet=quiet)
+
+
+def _files(path: Path) -> list[Path]:
+    """A file itself; of a folder all images below it, in the order of their paths."""
+    from ofa_deploy.data import folder_images
+
+    return (path.is_dir() and folder_images(path)) or [path]
 
 
 def _warm_up(file: "OpenFile") -> None:

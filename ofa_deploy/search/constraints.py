@@ -21,6 +21,7 @@ _METRIC = re.compile(
     r"\s*(?P<metric>[a-z_0-9]+(?:\[[^\]\s]+\])?(?:\.[a-z0-9]+)?)\s*(?P<sign><=|>=)\s*"
     r"(?P<number>[0-9][0-9.eE+-]*)\s*(?P<unit>[A-Za-zµ%]*)\s*"
 )
+_STRICT = re.compile(r"([<>])(?!=)")
 _GENE = re.compile(
     r"\s*(?P<gene>(?P<kind>resolution|depth|width|kernel|expand)(?:\[[a-z0-9.]+\])?)\s*"
     r"(?P<sign><=|>=|=|in\s)\s*(?P<values>[0-9][0-9.]*(?:\s*,\s*[0-9][0-9.]*)*)\s*"
@@ -115,6 +116,8 @@ def parse_constraint(text: str) -> Constraint | GeneConstraint:
     if (match := _GENE.fullmatch(text)) is not None:
         return _of_genes(match, text)
     if (match := _METRIC.fullmatch(text)) is None:
+        if _METRIC.fullmatch(meant := _STRICT.sub(r"\1=", text)):
+            raise ConstraintError(f"constraint {text!r}: limits are <= or >=; write {meant!r}")
         raise ConstraintError(
             f"constraint {text!r} does not parse; expected METRIC <= NUMBER [UNIT], such as "
             "'latency <= 8 ms', 'latency[local].p99 <= 8 ms' or 'macs <= 300M', or a choice, such "

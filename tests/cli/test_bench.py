@@ -58,6 +58,7 @@ def test_all_that_runs_here_beside_a_load(cli: Cli, bundle: Path) -> None:
         ("onnx-fp16", "1"),
     ]
     assert "beside 1 busy process" in made.stderr
+    assert made.stderr.startswith("timing takes about 1 s (--minutes)\n")
     assert "tensorrt: not timed here: " in made.stderr
 
 

@@ -104,6 +104,14 @@ def test_many_images_in_their_order(cli: Cli, bundle: Path, photos: Path) -> Non
     assert right > len(images) / 2
 
 
+def test_folder_of_images(cli: Cli, bundle: Path, photos: Path, image: Path) -> None:
+    asked = (photos / "moss", image, "--top", 1)
+    found = rows(cli("run", bundle, *asked, "--format", "json"))
+    expected = [*sorted((photos / "moss").iterdir()), image]
+    assert [row["image"] for row in found] == [str(path) for path in expected]
+    assert "ms: of one inference" in cli("run", bundle, *asked).stderr
+
+
 def test_target_threads_and_form(cli: Cli, bundle: Path, image: Path) -> None:
     asked = ("run", bundle, image, "--target", "onnx-fp16", "--threads", 2, "--top", 2)
     made = cli(*asked, "--format", "csv")

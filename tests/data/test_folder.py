@@ -243,6 +243,12 @@ def test_folder_without_enough_is_refused(
         image_folder(tree(tmp_path, counts), size=4)
 
 
+def test_class_in_place_of_the_set_names_its_parent(tmp_path: Path) -> None:
+    tree(tmp_path, {"red": 2, "blue": 2})
+    with pytest.raises(InputError, match=f"found 0; images lie right in it: .*{tmp_path}$"):
+        image_folder(tmp_path / "red", size=4)
+
+
 def test_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="absent: no such folder"):
         image_folder(tmp_path / "absent", size=4)

@@ -164,7 +164,7 @@ def test_text_is_kept_for_reports() -> None:
         "",
         "latency",
         "latency 8 ms",
-        "latency < 8 ms",
+        "latency < eight",
         "latency = 8 ms",
         "latency == 8 ms",
         "latency => 8 ms",
@@ -254,3 +254,11 @@ def test_any_text_parses_or_is_refused(text: str) -> None:
         assert repr(text) in str(error)
     else:
         assert isinstance(parsed, GeneConstraint) or parsed.limit > 0
+
+
+def test_a_strict_sign_is_mended() -> None:
+    """It is told, not taken for what was meant."""
+    with pytest.raises(ConstraintError, match="limits are <= or >=; write 'latency <= 80 us'"):
+        parse_constraint("latency < 80 us")
+    with pytest.raises(ConstraintError, match="write 'top1>=80 %'"):
+        parse_constraint("top1>80 %")

@@ -104,7 +104,7 @@ def metric(name: str, value: float, digits: int = 3) -> str:
         return f"{value:.0f}"
     if kind in ("latency", "energy"):
         return f"{milliseconds(value, digits)} {'ms' if kind == 'latency' else 'mJ'}"
-    if kind == "top1":
+    if kind in ("top1", "test_top1"):
         return f"{percent(value)} %"
     if kind in ("macs", "params"):
         return count(value, digits)

@@ -39,6 +39,7 @@ def show(
 ) -> None:
     """Show a subnet block by block, and where the time goes; of an ensemble one member."""
     from ofa_deploy._files import write_text
+    from ofa_deploy._units import metric
     from ofa_deploy.hardware import find_table
     from ofa_deploy.report import network_svg, shares
 
@@ -53,8 +54,10 @@ def show(
         _draw(blocks, title)
     else:
         emit([_row(block) for block in blocks], output)
-    known = {**{f"{k} (predicted)": v for k, v in network.predicted.items()}, **network.measured}
-    say(", ".join(f"{name} {value:.5g}" for name, value in known.items()), quiet=quiet)
+    for how, values in (("predicted", network.predicted), ("measured", network.measured)):
+        if values:
+            told = ", ".join(f"{name} {metric(name, value)}" for name, value in values.items())
+            say(f"{how}: {told}", quiet=quiet)
     if svg is not None:
         wrote(write_text(svg, network_svg(space, blocks, title=title)), quiet=quiet)
 

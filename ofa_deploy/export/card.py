@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 
+from ofa_deploy._units import metric
 from ofa_deploy.export.manifest import Manifest, TargetRecord
 from ofa_deploy.export.targets import preferred
 from ofa_deploy.pareto import Candidate
@@ -156,7 +157,7 @@ def _metric_rows(network: Candidate) -> list[dict[str, str]]:
 
 
 def _figure(values: Mapping[str, float], name: str) -> str:
-    return f"{values[name]:.5g}" if name in values else ""
+    return metric(name, values[name]) if name in values else ""
 
 
 def _provenance(manifest: Manifest) -> list[str]:

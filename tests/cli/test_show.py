@@ -1,6 +1,7 @@
 """``show``: a subnet block by block on the terminal, as data, and as a drawing."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from ofa_deploy._units import metric
 from ofa_deploy.hardware import LatencyTable
 from ofa_deploy.supernet import SubnetFile
 
@@ -51,6 +53,13 @@ def test_terminal_shows_stages_kernels_and_bars(job: Any, cli: Cli) -> None:
 def test_without_a_table_shares_are_of_macs(job: Any, cli: Cli) -> None:
     made = cli("show", job.subnet)
     assert "Share of MACs" in made.stdout
+    record = SubnetFile.model_validate_json(job.subnet.read_text())
+    told = {"predicted": record.network.predicted, "measured": record.network.measured}
+    lines = dict(line.split(": ", 1) for line in made.stderr.splitlines())
+    for how, values in told.items():
+        figures = [f"{name} {metric(name, value)}" for name, value in values.items()]
+        assert lines[how].split(", ") == figures
+    assert re.search(r"latency 0\.\d+ ms.*macs [\d.]+ [kM]", lines["predicted"])
     assert " ms " not in made.stdout
 
 

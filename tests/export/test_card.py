@@ -56,7 +56,7 @@ def test_reader_learns_what_counts(whole: Any) -> None:
     ):
         assert text in card, text
     assert ["asked", "latency <= 0.4 ms", ""] in table(card, "metric")
-    assert ["latency", "0.3", "0.31"] in table(card, "metric")
+    assert ["latency", "0.300 ms", "0.310 ms"] in table(card, "metric")
     assert "somebody" not in card
 
 

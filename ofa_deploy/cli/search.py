@@ -20,7 +20,7 @@ from ofa_deploy.cli._weights import (
     adopt_weights,
     learn_accuracy,
 )
-from ofa_deploy.errors import InputError
+from ofa_deploy.errors import InputError, OfaDeployError
 
 if TYPE_CHECKING:
     from ofa_deploy.hardware import LatencyTable
@@ -124,7 +124,8 @@ def search(
     are evaluated first if they never were.
     """
     if not table and not device:
-        raise typer.BadParameter("expected --table FILE or --device NAME, to know a latency")
+        hint = _at_hand(run, accuracy)
+        raise typer.BadParameter(f"expected --table FILE or --device NAME, to know a latency{hint}")
     if (run is None) == (accuracy is None):
         raise InputError("expected either --run FOLDER or --accuracy FILE")
     if accuracy is not None and verify is not False:
@@ -251,7 +252,24 @@ def _accuracy_of(
     return learn()
 
 
+def _at_hand(run: Path | None, accuracy: Path | None) -> str:
+    """That ``--device local`` would find a table, if it would."""
+    try:
+        TablesOfDevices(known_space(run, accuracy), run, None, None).find(["local"])
+    except OfaDeployError:
+        return ""
+    return "; a table of this machine is at hand: --device local"
+
+
 def _no_accuracy(run: Path) -> str:
+    """What to do where nothing was evaluated.
+
+    Raises:
+        InputError: if there is no such run.
+    """
+    from ofa_deploy.train import RunFile
+
+    RunFile.load(run)
     how = f"ofa-deploy evaluate {quoted(run)}"
     return f"{run}: no accuracy model (accuracy.onnx); make it with: {how}"
 

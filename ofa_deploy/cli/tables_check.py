@@ -1,5 +1,6 @@
 """``ofa-deploy tables check``: is a table whole and plausible, and does it still hold?"""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "profile_anew"]
 
+_PAUSE_S = 15.0  # before sentinels are measured again beside other programs
+
 
 @guarded
 def check(
@@ -43,6 +46,14 @@ def check(
     resolutions: Annotated[
         str | None, typer.Option(help="Input sizes, such as 160,192,224, with --space.")
     ] = None,
+    wait: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="With --device: minutes in which to measure again while other programs are at "
+            "work.",
+        ),
+    ] = 0,
     output: FormatOption = OutputFormat.table,
     quiet: QuietOption = False,
 ) -> None:
@@ -52,7 +63,7 @@ def check(
     ten blocks are measured again in seconds, in turns with the table's reference network. That
     tells a device that runs at another speed (clocks, heat; one factor repairs the table) from one
     whose blocks moved apart (driver, runtime; profile anew). Exit 1 if the table does not hold, 4
-    if the device is too noisy to tell.
+    if the device is too noisy to tell, also after --wait.
 
     Example: ofa-deploy tables check table.json --device local --repair repaired.json
     """
@@ -87,7 +98,7 @@ def check(
             f"ofa-deploy tables {f'show {named_file}' if table.source else again}", quiet=quiet
         )
         return
-    _on_device(table, of, device, repair, anew, output, quiet)
+    _on_device(table, of, device, repair, wait, anew, output, quiet)
 
 
 def _show(findings: "list[Finding]", output: OutputFormat) -> None:
@@ -123,6 +134,7 @@ def _on_device(
     space: "SearchSpace",
     device: str,
     repair: Path | None,
+    wait: float,
     anew: str,
     output: OutputFormat,
     quiet: bool,
@@ -142,10 +154,19 @@ def _on_device(
                     f"does not repair that, and it would keep their names; profile anew: {anew}"
                 )
             say(f"changed since the table was made (table, here): {now}", quiet=quiet)
-        found = check_sentinels(table, space, target=target, device=described, progress=bars)
+        ends = time.monotonic() + 60 * wait
+        while True:
+            found = check_sentinels(table, space, target=target, device=described, progress=bars)
+            if found.verdict != "unsure" or time.monotonic() + _PAUSE_S > ends:
+                break
+            say(f"{found}; measuring again in {_PAUSE_S:g} s", quiet=quiet)
+            time.sleep(_PAUSE_S)
     _show_sentinels(found, output)
     if found.verdict == "unsure":
-        raise NoisyDeviceError(str(found))
+        raise NoisyDeviceError(
+            f"{found}: nothing is known against the table; end what else runs, or add --wait 10 "
+            "to measure again for so many minutes"
+        )
     say(str(found), quiet=quiet)
     if found.verdict == "apart":
         raise MismatchError(f"the table no longer holds on {device}; profile anew: {anew}")

@@ -333,6 +333,15 @@ def test_fronts_of_other_images_are_warned_of(
     assert "among 3, plain among 4 classes; gains in points" in among
 
 
+def test_folder_in_place_of_a_file_names_what_is_in_it(job: Any, here: Path, cli: Cli) -> None:
+    made = cli("compare", job.run).error(1)
+    assert f"{job.run}: a folder; give one of its fronts: " in made
+    assert all(str(path) in made for path in job.fronts)
+    assert f"a folder; give one of its subnets: {job.subnet}" in cli("show", job.run).error(1)
+    (here / "empty").mkdir()
+    assert "empty: a folder without subnets; expected a file" in cli("show", "empty").error(1)
+
+
 def test_names_fronts_as_asked(job: Any, cli: Cli) -> None:
     made = cli("compare", *job.fronts, "--label", "guessed", "--label", "seen")
     assert made.code == 0, made.stderr

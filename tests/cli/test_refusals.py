@@ -58,7 +58,7 @@ def edited(path: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
         (["compare", "nosuch.front.json"], "nosuch.front.json: no such file"),
         (["export", "nosuch.subnet.json", "--out", "b"], "nosuch.subnet.json: no such file"),
         (["export", "x", "--out", "b", "--target", "onx"], "did you mean onnx or "),
-        (["search", "--run", "nosuch", "--table", "t", *budget(1)], "ofa-deploy evaluate nosuch"),
+        (["search", "--run", "nosuch", "--table", "t", *budget(1)], "nosuch: no training run"),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(

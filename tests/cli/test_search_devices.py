@@ -177,6 +177,10 @@ def test_a_search_needs_a_latency(cli: Cli, run: Path) -> None:
     made = cli("search", "--run", run)
     assert made.code == 2
     assert "expected --table FILE or --device NAME" in made.stderr
+    assert "--device local" not in made.stderr, "there is no such table"
+    profiled("local")
+    said = " ".join(cli("search", "--run", run).stderr.replace("│", " ").split())
+    assert "a table of this machine is at hand: --device local" in said
 
 
 def test_weights_have_no_space_before_they_are_a_run(cli: Cli, here: Path) -> None:

@@ -1,12 +1,14 @@
 """``ofa-deploy tables``: list, show, import, export, diff, check, and the guard before a search."""
 
 import csv
+import importlib
 import io
 import json
 import re
 import shlex
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -446,6 +448,29 @@ def test_other_kernels_ask_for_a_new_profile(cli: Cli, table: Path, workers: Any
     assert "no longer holds" in message
     assert f"ofa-deploy profile --space {SPACE}" in message
     assert not Path("no.json").exists()
+
+
+def test_busy_device_is_measured_again(
+    cli: Cli, table: Path, workers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_speed(workers, "1.4")
+    profiling: Any = importlib.import_module("ofa_deploy.profiling")
+    check, measured = profiling.check_sentinels, []
+
+    def beside_others(*args: Any, **options: Any) -> Any:
+        measured.append(check(*args, **options))
+        return replace(measured[-1], other_load=0.9 if len(measured) < 3 else 0.0)
+
+    monkeypatch.setattr(profiling, "check_sentinels", beside_others)
+    message = cli("tables", "check", table, "--device", "local").error(4)
+    assert "but other programs are at work: too noisy to tell" in message
+    assert "end what else runs, or add --wait 10" in message
+    command: Any = importlib.import_module("ofa_deploy.cli.tables_check")
+    monkeypatch.setattr(command, "_PAUSE_S", 0.01)
+    measured.clear()
+    made = cli("tables", "check", table, "--device", "local", "--wait", 5)
+    assert "off by the factor" in made.error(1) and len(measured) == 3
+    assert made.stderr.count("measuring again in ") == 2
 
 
 def test_newer_runtime_is_named_before_it_is_measured(cli: Cli, table: Path, workers: Any) -> None:

@@ -76,6 +76,7 @@ class _Quickstart:
 
     def go(self) -> None:
         """All steps, in order."""
+        resumed = (self.run / "run.json").exists()
         with self.step("train", "a supernet on glyphs with DεpS"):
             evaluator = self.train()
         with self.step("profile", "this CPU through ONNX Runtime"):
@@ -88,9 +89,10 @@ class _Quickstart:
             best = self.export(evaluator, subnets)
         with self.step("report", "the Pareto front"):
             self.report(evaluator, table, accuracy, latency, best, examined, budgets)
+        call = "this call, without what was done before it" if resumed else "all"
         say(
             ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items())
-            + f"; {sum(self.seconds.values()):.0f} s in all",
+            + f"; {sum(self.seconds.values()):.0f} s in {call}",
             quiet=self.quiet,
         )
         next_steps(

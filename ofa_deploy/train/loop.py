@@ -143,6 +143,7 @@ def carry_out(
                     f"{gone}: gone from a run that was finished; remove {anew} to train it again"
                 )
             (run / "state.pt").unlink(missing_ok=True)  # a kill may have left it behind
+            progress.say(f"{run}: was finished before; nothing is trained again")
             return finished
         torch.set_num_threads(record.config.threads)
         keep_freed_memory()

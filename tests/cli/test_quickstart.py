@@ -135,6 +135,9 @@ def test_again_is_the_same_without_training_or_measuring(
     assert (run / "latency_table.json").read_bytes() == table
     assert (run / "evaluations.jsonl").read_bytes() == evaluations
     assert (run / "report.html").exists()
+    told = cli("quickstart", "--run", run, *ARGS).stderr
+    assert f"{run}: was finished before; nothing is trained again" in told
+    assert " s in this call, without what was done before it" in told and "in all" not in told
 
 
 def test_other_settings_need_another_folder(

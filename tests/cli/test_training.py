@@ -95,6 +95,8 @@ def test_a_run_leaves_curves_events_and_standard_subnets(cli: Callable[..., Any]
     assert len(list(Path("r/events").glob("events.out.tfevents.*"))) == 1
     again = cli("train", "bignas-glyphs", "--epochs", 2, "--run", "r", "--resume", *SMALL)
     assert again.code == 0 and again.stdout == done.stdout
+    assert "r: was finished before; nothing is trained again" in again.stderr
+    assert "was finished before" not in done.stderr
 
 
 def test_progressive_run_goes_through_its_phases(cli: Callable[..., Any]) -> None:

@@ -34,6 +34,7 @@ TITLE = 56  # characters of a line
 TOP1_AXIS = "Top-1 accuracy (%)"
 BELOW = -36  # points from the axes to their legend, past numbers and name
 NAMES = 50  # characters of names that stand side by side in a legend
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 _NUMBER = re.compile(r"(\b\d+) (?=\w)")  # stays on the line of what it counts
 
 Fill = Callable[["Axes"], None]
@@ -299,8 +300,8 @@ def _draw_budgets(axes: "Axes", budgets: Sequence[float]) -> None:
 
 
 def _dress(axes: "Axes", title: str) -> None:
-    kept = _NUMBER.sub("\\1\N{NO-BREAK SPACE}", title)
-    wrapped = "\n".join(textwrap.wrap(kept, TITLE))
+    kept = _NUMBER.sub(f"\\1{_NO_BREAK}", title)
+    wrapped = "\n".join(textwrap.wrap(kept, TITLE)).replace(_NO_BREAK, " ")
     axes.set_title(wrapped, loc="left", fontsize=12, pad=20, parse_math=False)
     axes.margins(0.07)
     axes.grid(color="#dddddd", linewidth=0.7)
@@ -317,8 +318,9 @@ def _draw_legend(
     axes: "Axes", handles: "Sequence[Artist]", names: Sequence[str], note: str
 ) -> None:
     """Below the axes, where it covers nothing."""
-    from matplotlib.transforms import offset_copy
+    from matplotlib.transforms import ScaledTranslation
 
+    below = ScaledTranslation(0, BELOW / 72, axes.figure.dpi_scale_trans)
     # matplotlib leaves out labels that begin with an underscore.
     shown = [f" {name}" if name.startswith("_") else name for name in names]
     legend = axes.legend(
@@ -327,7 +329,7 @@ def _draw_legend(
         title=note or None,
         loc="upper left",
         bbox_to_anchor=(0, 0),
-        bbox_transform=offset_copy(axes.transAxes, axes.figure, y=BELOW, units="points"),
+        bbox_transform=axes.transAxes + below,
         borderaxespad=0,
         frameon=False,
         ncols=max(1, min(len(shown), NAMES // max(map(len, shown)))),

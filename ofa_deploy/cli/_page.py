@@ -78,7 +78,8 @@ def _searches(series: "Sequence[Series]") -> Iterator[str]:
     with suppress(OfaDeployError):  # no table of that device at hand
         tables = TablesOfDevices(space, run, stated.runtime, stated.precision)
         for path in tables.find([stated.device]):
-            yield search_command(run, path, budget)
+            near = path.is_relative_to(Path.cwd())
+            yield search_command(run, path.relative_to(Path.cwd()) if near else path, budget)
 
 
 def _budget(series: "Sequence[Series]") -> float | None:

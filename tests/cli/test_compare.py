@@ -295,6 +295,7 @@ def test_page_says_what_its_run_says_and_proposes_what_can_be_run(
     )
     commands = [shlex.split(each) for each in re.findall("<code>(ofa-deploy .*?)</code>", page)]
     assert [each[1] for each in commands] == ["export", "show", "search", "compare"]
+    assert commands[2][4:6] == ["--table", "latency_tables/local/mine.json"]
     assert cli(*commands[1][1:]).code == 0
     assert cli(*commands[0][1:], "--quiet").code == 0
     shutil.rmtree(commands[0][commands[0].index("--out") + 1])

@@ -91,7 +91,7 @@ def test_a_run_leaves_curves_events_and_standard_subnets(cli: Callable[..., Any]
     for name in ("smallest", "d1 e2", "d3 e4"):
         assert name in done.stdout
     with Image.open("r/curves.png") as image:
-        assert image.size == (1152, 1152)
+        assert image.size == (1344, 1152)
     assert len(list(Path("r/events").glob("events.out.tfevents.*"))) == 1
     again = cli("train", "bignas-glyphs", "--epochs", 2, "--run", "r", "--resume", *SMALL)
     assert again.code == 0 and again.stdout == done.stdout

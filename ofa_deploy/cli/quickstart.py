@@ -228,6 +228,7 @@ class _Quickstart:
         examined: "list[Candidate]",
         budgets: list[float],
     ) -> None:
+        from ofa_deploy.cli._page import page_commands
         from ofa_deploy.pareto import ParetoFront
         from ofa_deploy.report import (
             Context,
@@ -280,7 +281,8 @@ class _Quickstart:
             "accuracy model": str(accuracy),
             "supernet SHA-256": str(evaluator.record.weights_sha256),
         }
-        commands = [f"ofa-deploy show {quoted(self.subnet(name))}" for name in self.names()]
+        shows = [f"ofa-deploy show {quoted(self.subnet(name))}" for name in self.names()]
+        commands = list(dict.fromkeys([*page_commands(series), *shows]))
         report = Report(series, title, facts, commands, before_after=())
         wrote(write_png(self.run / "report.png", report), quiet=self.quiet)
         wrote(write_html(self.run / "report.html", report), quiet=self.quiet)

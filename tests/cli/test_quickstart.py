@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -75,7 +76,10 @@ def fingerprints(run: Path) -> dict[str, str]:
 def test_everything_is_there(whole: tuple[Path, Any]) -> None:
     run, said = whole
     assert (run / "report.png").read_bytes().startswith(b"\x89PNG")
-    assert "<html" in (run / "report.html").read_text().lower()
+    page = (run / "report.html").read_text()
+    _, _, proposed = page.partition("What to run next")
+    names = re.findall(r">ofa-deploy (\w+) ", proposed)
+    assert names[:2] == ["export", "show"]
     assert RunFile.load(run).weights_sha256 == sha256_file(run / "supernet.safetensors")
     assert {path.name for path in (run / "bundles").iterdir()} == set(NAMES)
     assert fingerprints(run)

@@ -381,7 +381,7 @@ class _Lines(_Named):
                 now = time.monotonic()
                 if now - last >= period and done < at < total:
                     ahead = _left(left)
-                    say(f"{description}: {at}/{total}{ahead and ', '}{ahead}  {said}")
+                    say(f"{description}: {at}/{total}{ahead and ', '}{ahead} {said}".rstrip())
                     last = now
 
         try:
@@ -390,4 +390,4 @@ class _Lines(_Named):
             self._depth -= 1
         took = time.monotonic() - started
         if at > done and (took >= period or not self._depth):
-            say(f"{description}: {at}/{total} in {duration(took)}  {said}")
+            say(f"{description}: {at}/{total} in {duration(took)} {said}".rstrip())

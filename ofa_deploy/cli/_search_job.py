@@ -261,7 +261,8 @@ class SearchJob:
         from ofa_deploy.pareto import ParetoFront
 
         _show(ParetoFront(tuple(each.found.best for each in proofs)), self.output)
-        warn_of_few(_images(best), best.measured["top1"], quiet=self.quiet)
+        if images := _images(best):
+            warn_of_few(images, best.measured["top1"], quiet=self.quiet)
         if len(proofs) > 1:
             form = best.target or "onnx"
             say(f"the most accurate that fits: {best.arch} as {form}", quiet=self.quiet)
@@ -347,7 +348,8 @@ def _error_of_picked(found: "Verified") -> str:
     mean = 100 * sum(map(abs, ratios)) / len(ratios)
     worst = 100 * max(ratios)
     end = "nothing promises more" if found.stands else "more may be found with more rounds"
-    end += f"; top-1 by {_images(found.best):,} validation images"
+    if images := _images(found.best):
+        end += f"; top-1 by {images:,} validation images"
     return (
         f"{len(ratios)} networks that the search picked: latency predictions off by {mean:.1f} % "
         f"in the mean, the slowest {worst:+.1f} %; {end}"
@@ -355,8 +357,8 @@ def _error_of_picked(found: "Verified") -> str:
 
 
 def _images(measured: "Candidate") -> int:
-    """How many its top-1 was measured on."""
-    return int(measured.measured["top1.images"])
+    """How many its top-1 was measured on; 0 where nothing says so."""
+    return int(measured.measured.get("top1.images", 0))
 
 
 def _show(

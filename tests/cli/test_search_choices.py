@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ofa_deploy._files import write_model
 from ofa_deploy.errors import InfeasibleError
 from ofa_deploy.hardware import LatencyTable
 from ofa_deploy.pareto import Candidate
@@ -19,6 +20,7 @@ from ofa_deploy.predict import AccuracyModel
 from ofa_deploy.profiling import reference_arch
 from ofa_deploy.search import FrontFile, Verified, models_of, parse_constraint
 from ofa_deploy.space import get_space
+from ofa_deploy.train import RunFile, build_config
 from tests.search.measured import measured_table, on
 from tests.tables import measurement, table_of
 
@@ -308,6 +310,17 @@ def test_missing_accuracy_names_a_command_that_can_be_copied(
     asked = ("search", "--run", run, *given(tables["a-int8"]), "--no-verify")
     assert "measure it: ofa-deploy evaluate 'my run' --runtime" in cli(*asked).error(1)
     (run / "accuracy.onnx").unlink()
+    record = RunFile(
+        schema="supernet-run/1",
+        space=NANO.to_dict(),
+        config=build_config("deps"),
+        data="glyphs",
+        data_digest="0" * 16,
+        data_options={},
+        classes=("a", "b"),
+        versions={},
+    )
+    write_model(run / "run.json", record)
     assert "make it with: ofa-deploy evaluate 'my run'" in cli(*asked).error(1)
 
 

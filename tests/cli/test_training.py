@@ -24,11 +24,11 @@ SPACE = "mbv3-nano-32"
 
 def test_recipes_are_listed(cli: Callable[..., Any]) -> None:
     listed = cli("train", "--recipes").stdout
-    rows = {line.split()[1]: line for line in listed.splitlines() if line.startswith("│")}
+    rows = {words[0]: line for line in listed.splitlines() if (words := line.split())}
     methods = {name.partition("-")[0] for name in recipe_names()}
     data = {name.partition("-")[2] for name in recipe_names()}
-    assert methods | data == rows.keys()
-    assert rows["deps"].split()[3::2][:6] == ["8", "30", "200", "200", "270", "270"]
+    assert methods | data <= rows.keys()
+    assert rows["deps"].split()[1:7] == ["8", "30", "200", "200", "270", "270"]
     assert "mbv3-nano-32" in rows["glyphs"] and "--data DIR" in rows["images"]
     assert len(listed.splitlines()) < 25
     assert not list(Path().iterdir())

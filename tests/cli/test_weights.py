@@ -112,7 +112,8 @@ def test_train_goes_on_from_published_weights(
     assert done.code == 0, done.stderr
     config = json.loads(Path("run/run.json").read_text())["config"]
     assert config["init_sha256"] and not config["new_classifier"]
-    assert "init_sha256" in cli(*train, "--epochs", 2, "--run", "run").error(1)
+    again = cli(*train, "--epochs", 2, "--run", "run").error(1)
+    assert "no --init, which the run there was begun with" in again
 
 
 def test_published_weights_are_searched_and_exported(

@@ -303,7 +303,9 @@ def test_examiner_measures_the_graph_that_ships(
     (figures,) = examine([arch])
     percentiles = {"p10": 2.1, "p50": 2.5, "p90": 3.0, "p99": 4.0}
     named = {f"latency.{name}": ms for name, ms in percentiles.items()}
-    assert figures == {"top1": 10.0, "latency": 2.0, "latency.spread": 0.1, **named}
+    assert figures == {"top1": 10.0, "latency": 2.0, "latency.spread": 0.1, **named} | {
+        "top1.images": float(len(saved.test))
+    }
     (subject,) = measured.values()
     assert subject.shape == (1, 3, 12, 12)
     export_subnet(saved.path, out, saved.test)

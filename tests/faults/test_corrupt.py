@@ -56,6 +56,7 @@ def test_every_reader_is_damaged() -> None:
 
 
 READERS = {
+    "cli/_page.py",
     "_journal.py",
     "cli/_settings.py",
     "cli/export.py",

@@ -80,8 +80,12 @@ def test_processes_that_build_bundles_end_with_the_command(world: World, tmp_pat
     for suffix in (".subnet.json", ".safetensors"):
         source = work / "r" / "subnets" / f"best{suffix}"
         source.with_name(f"also{suffix}").write_bytes(source.read_bytes())
-    subnets = (work / "r" / "subnets" / f"{name}.subnet.json" for name in ("best", "also"))
-    args = ("export", *subnets, "--out", tmp_path / "out", "--jobs", 2, "--no-measure")
-    done = world.run(*args, cwd=work, fault=Fault(kill_after=5.0))
-    assert done.killed, (done.code, done.stderr)
-    assert left_behind(done.session, 20.0) == []
+    subnets = [work / "r" / "subnets" / f"{name}.subnet.json" for name in ("best", "also")]
+    args = ("export", *subnets, "--jobs", 2, "--no-measure", "--out")
+    whole = world.run(*args, tmp_path / "whole", cwd=work)
+    assert whole.code == 0, whole.stderr
+    for share in (0.4, 0.7):
+        fault = Fault(kill_after=share * whole.seconds)
+        done = world.run(*args, tmp_path / f"out-{share}", cwd=work, fault=fault)
+        assert done.killed, (done.code, done.stderr)
+        assert left_behind(done.session, 20.0) == []

@@ -5,7 +5,9 @@ import re
 import sys
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -248,3 +250,20 @@ def _framed(data: bytes) -> tuple[bytes, bytes]:
     """What a line with its length announces, and what follows."""
     length, _, rest = data.partition(b"\n")
     return rest[: int(length)], rest[int(length) :]
+
+
+def test_several_threads_join_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.11 cannot parse in several threads at the same time."""
+    gathered: list[str] = []
+    real = bundle._gather
+
+    def gather(name: str, modules: dict[str, Any]) -> None:
+        gathered.append(name)
+        real(name, modules)
+
+    monkeypatch.setattr(bundle, "_gather", gather)
+    bundle._joined_source.cache_clear()
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda _: bundle.agent_source(), range(8)))
+    assert len(found) == 1
+    assert gathered.count(bundle._AGENT) == 1

@@ -9,6 +9,7 @@ import ast
 import functools
 import importlib.util
 import io
+import threading
 import tokenize
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from ofa_deploy.errors import OfaDeployError
 
 __all__ = ["READY", "STARTER", "agent_source", "opening"]
 
+_ONE_AT_A_TIME = threading.Lock()
 _AGENT = "ofa_deploy.profiling.agent.main"
 _ROOT = "ofa_deploy"
 _HEAD = '''"""What measures on a device for ofa-deploy: sent over SSH, run, and gone.
@@ -74,13 +76,18 @@ def opening(source: str = "") -> bytes:
     return b"%d\n%b%d\n%b" % (len(first), first, len(agent), agent)
 
 
-@functools.cache
 def agent_source() -> str:
     """The agent's file.
 
     Raises:
         OfaDeployError: if a module imports what cannot be sent along.
     """
+    with _ONE_AT_A_TIME:  # Python 3.11 cannot parse in several threads: SystemError, now and then
+        return _joined_source()
+
+
+@functools.cache
+def _joined_source() -> str:
     modules: dict[str, _Module] = {}
     _gather(_AGENT, modules)
     last = _function(_AGENT)

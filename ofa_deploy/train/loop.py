@@ -155,7 +155,8 @@ def carry_out(
             else:
                 start(made)
             ranks.wait()
-            with EventLog(run / "events" if ranks.first else None, made.step) as events:
+            folder = run / "events" if ranks.first else None
+            with EventLog(folder, made.step, progress.say) as events:
                 _run_to_end(made, run, identity, progress, events)
         if ranks.first:
             made.write_metrics(run / "metrics.csv")  # once more: somebody may have removed it

@@ -66,7 +66,7 @@ def as_of_now(table: LatencyTable, space: SearchSpace, progress: Progress) -> La
             progress.say(f"warning: latency table: {found}")
         case "apart":
             progress.say(
-                f"warning: latency table: {found}; predictions will be off, profile anew: "
+                f"warning: latency table: {found}; predictions may be off, profile anew: "
                 f"{profile_anew(table, space)}"
             )
         case "rescaled":

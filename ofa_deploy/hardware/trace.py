@@ -75,7 +75,7 @@ class Trace(BaseModel):
             parts.append(f"{self.power_mw[1] / 1e3:.3g} W")
         if self.throttled:
             parts.append(f"clocks held down now and then ({', '.join(self.throttled)})")
-        return ", ".join(parts) or "nothing told"
+        return ", ".join(parts) or "no sensor told anything"
 
 
 def _joined(triples: Iterable[Triple | None]) -> Triple | None:

@@ -28,7 +28,7 @@ def test_processes_are_joined() -> None:
 
 
 def test_told_in_a_line() -> None:
-    assert str(Trace()) == "nothing told"
+    assert str(Trace()) == "no sensor told anything"
     trace = Trace(
         temperature_c=(40.4, 45, 51.6),
         clocks_mhz={"gpu": (900, 1000.4, 1100)},

@@ -70,6 +70,8 @@ class Device:
     spread: float = 0.01
     load: list[float] = field(default_factory=lambda: [0.0])
     asked: dict[str, Any] = field(default_factory=dict)
+    later: list[dict[str, float]] = field(default_factory=list)  # factors of measurements to come
+    measured: int = 0
 
     def measure(self, subjects: Mapping[str, Subject], reference: Subject, **options: Any) -> Taken:
         self.asked = {**options, "subjects": dict(subjects)}
@@ -80,6 +82,9 @@ class Device:
         taken[REFERENCE] = self.speed * REFERENCE_MS
         made = Taken({key: measurement(ms, spread=self.spread) for key, ms in taken.items()})
         made.other_load = self.load[0]
+        self.measured += 1
+        if self.later:
+            self.factors = self.later.pop(0)
         return made
 
 
@@ -192,7 +197,28 @@ def test_blocks_that_moved_apart_ask_for_a_new_profile(
     assert found.verdict == "apart"
     assert {each.block for each in found.sentinels if each.beyond_noise} == {keys[1], keys[4]}
     assert found.scale == pytest.approx(speed)
-    assert "2 of 10 blocks moved" in str(found)
+    told = f"2 of 10 blocks moved otherwise than the rest, {keys[4]} farthest ("
+    assert f"{told}{0.85 * speed - 1:+.1%}, the rest {speed - 1:+.1%})" in str(found)
+    assert device.measured == 2
+
+
+@pytest.mark.parametrize(("also", "verdict"), [((), "holds"), ((1,), "holds"), ((1, 4), "apart")])
+def test_chance_does_not_strike_twice(
+    device: Device,
+    table: LatencyTable,
+    space: SearchSpace,
+    also: tuple[int, ...],
+    verdict: str,
+) -> None:
+    """What one measurement alone says of a block is not said of the table."""
+    keys = [block.key for block in choose_sentinels(table, space)]
+    device.factors = {keys[1]: 1.07, keys[4]: 0.85}
+    device.later = [{keys[7]: 1.3} | {keys[at]: device.factors[keys[at]] for at in also}]
+    found = check_sentinels(table, space)
+    assert (device.measured, found.verdict) == (2, verdict)
+    assert {each.block for each in found.sentinels if each.beyond_noise} == {
+        keys[at] for at in also
+    }
 
 
 def test_blocks_that_moved_apart_on_a_busy_device_are_unsure(

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from figures import Figures
 
-from ofa_deploy._progress import SILENT
 from ofa_deploy.cli._closed_loop import PROTOCOL, as_of_now, check_here, prove
 from ofa_deploy.cli._workspace import load_evaluator
 from ofa_deploy.export import DeviceExaminer
@@ -27,6 +26,7 @@ from ofa_deploy.predict import load_accuracy_model
 from ofa_deploy.profiling import REFERENCE, measure, network_subject, reference_arch
 from ofa_deploy.search import models_of, parse_constraint
 from ofa_deploy.space import SearchSpace
+from ofa_deploy.terminal import SILENT
 from ofa_deploy.train import Evaluator
 
 BUDGETS = 10

@@ -34,13 +34,12 @@ import onnx
 import torch
 from figures import Figures, commit
 
-from ofa_deploy._files import digest, write_bytes
-from ofa_deploy._progress import SILENT
 from ofa_deploy.cli._workspace import load_evaluator
 from ofa_deploy.data import Images, ImageSet
 from ofa_deploy.export import ExportOptions, Latency, Manifest, export_subnet
 from ofa_deploy.export.probe import probe_images
 from ofa_deploy.export.timing import TimedFile, time_files
+from ofa_deploy.files import digest, write_bytes
 from ofa_deploy.hardware import LoadMeter, has_vnni, processor_name
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.profiling import Protocol, reference_arch
@@ -56,6 +55,7 @@ from ofa_deploy.supernet import (
     save_subnet,
     to_tensor,
 )
+from ofa_deploy.terminal import SILENT
 
 RESULTS = Path(__file__).parent / "results" / "export.csv"
 TARGETS = (

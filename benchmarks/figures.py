@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ofa_deploy._files import read_json, write_json
+from ofa_deploy.files import read_json, write_json
 from ofa_deploy.hardware import processor_name
 
 __all__ = ["Figures", "commit", "counted_seconds", "spread"]

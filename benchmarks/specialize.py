@@ -51,9 +51,9 @@ from specialize_rows import (
 )
 from training import SPACE, deps
 
-from ofa_deploy._files import exclusive
 from ofa_deploy.data import DataSplits, load_data
 from ofa_deploy.errors import BusyError, NoisyDeviceError
+from ofa_deploy.files import exclusive
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.specialize import (
     SpecializeConfig,

@@ -11,7 +11,7 @@ from typing import Any
 
 from training import SPACE, STEPS_PER_EPOCH, deps
 
-from ofa_deploy._files import digest, write_text
+from ofa_deploy.files import digest, write_text
 from ofa_deploy.profiling import reference_arch
 from ofa_deploy.space import Arch
 from ofa_deploy.specialize import SpecializeConfig, forecast_macs, specialize_recipe

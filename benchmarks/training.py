@@ -34,9 +34,9 @@ from typing import Any
 
 from figures import commit, counted_seconds
 
-from ofa_deploy._files import digest, exclusive
 from ofa_deploy.data import DataSplits, load_data
 from ofa_deploy.errors import BusyError
+from ofa_deploy.files import digest, exclusive
 from ofa_deploy.space import get_space
 from ofa_deploy.supernet import cut, top1
 from ofa_deploy.train import (

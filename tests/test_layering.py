@@ -18,11 +18,7 @@ LAYERS = {
     name: layer
     for layer, names in enumerate(
         (
-            (
-                *("errors", "_blas", "_files", "_journal", "_folders", "_holder", "_interrupt"),
-                *("_leftovers", "_processes", "_progress", "_quantities"),
-                *("_text_table", "_units", "_validation"),
-            ),
+            ("errors", "files", "terminal", "checks", "system"),
             ("space", "pareto", "data"),
             ("cost", "graph", "hardware", "runtimes"),
             ("supernet", "profiling", "predict"),
@@ -35,12 +31,9 @@ LAYERS = {
 }
 # The only imports within a layer: (who imports, what is imported). Never both ways round.
 SIDEWAYS = {
-    ("_files", "_holder"),
-    ("_files", "_leftovers"),
-    ("_leftovers", "errors"),
-    ("_files", "_validation"),
-    ("_journal", "_files"),
-    ("_files", "errors"),
+    ("files", "checks"),
+    ("files", "errors"),
+    ("system", "errors"),
     ("pareto", "space"),
     ("runtimes", "graph"),
     ("runtimes", "hardware"),

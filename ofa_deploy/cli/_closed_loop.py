@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ofa_deploy._progress import Progress
 from ofa_deploy.cli.tables_check import profile_anew
 from ofa_deploy.errors import MismatchError, NoisyDeviceError
 from ofa_deploy.export import export_target
@@ -24,6 +23,7 @@ from ofa_deploy.search import (
 from ofa_deploy.search.constraints import split_metric
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import save_subnet
+from ofa_deploy.terminal import Progress
 from ofa_deploy.train import Evaluator
 
 __all__ = ["as_of_now", "check_here", "keep", "prove"]

@@ -75,7 +75,7 @@ class CompletingGroup(TyperGroup):
 def _reword(error: typer.BadParameter) -> None:
     from pydantic import ValidationError
 
-    from ofa_deploy._validation import problem
+    from ofa_deploy.checks import problem
 
     if isinstance(error.__cause__, ValidationError):  # as newer versions of typer find it
         error.message = problem(error.__cause__)

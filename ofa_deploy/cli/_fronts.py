@@ -24,15 +24,14 @@ _MOST_SUBNETS = 200  # files of a run that are looked into
 
 def doubts(series_list: "Sequence[Series]") -> list[str]:
     """What to say of fronts of other data, and of accuracy models that do not rank networks."""
-    from ofa_deploy.export import kept_as
+    from ofa_deploy.export import accuracy_file
     from ofa_deploy.predict import load_accuracy_model
 
     files: dict[Path, None] = {}
     for series in series_list:
-        conditions = series.context.conditions
-        kept = kept_as(conditions.runtime, conditions.precision) if conditions else ""
-        if series.context.run:
-            files[Path(series.context.run) / f"accuracy{kept}.onnx"] = None
+        context = series.context
+        if context.run:
+            files[accuracy_file(Path(context.run), *context.engine)] = None
     said = _other_data(series_list)
     for path in files:
         if not path.exists():
@@ -214,7 +213,7 @@ class _Reader:
 
     def _subnets(self, run: Path) -> "dict[Arch, str]":
         """The subnets that a run keeps, by arch; files that cannot be read are left alone."""
-        from ofa_deploy._files import read_json
+        from ofa_deploy.files import read_json
         from ofa_deploy.space import Arch
 
         if run in self.kept:

@@ -22,18 +22,17 @@ def form_options(runtime: str, precision: str) -> str:
 
 def evaluate_first(run: Path | None, conditions: "Conditions") -> list[str]:
     """What a search of the run still needs before a table of these conditions serves it."""
-    from ofa_deploy.export import kept_as
+    from ofa_deploy.export import accuracy_file
 
-    kept = kept_as(conditions.runtime, conditions.precision)
-    if run is None or (run / f"accuracy{kept}.onnx").exists():
+    form = conditions.runtime, conditions.precision
+    if run is None or accuracy_file(run, *form).exists():
         return []
-    form = form_options(conditions.runtime, conditions.precision)
-    return [f"ofa-deploy evaluate {quoted(run)} --subnets 40{form}"]
+    return [f"ofa-deploy evaluate {quoted(run)} --subnets 40{form_options(*form)}"]
 
 
 def search_command(run: Path | None, table: Path, budget_ms: float) -> str:
     """Search a run with a table under a budget."""
-    from ofa_deploy._units import milliseconds
+    from ofa_deploy.terminal import milliseconds
 
     asked = f"--table {quoted(table)} --constraint 'latency <= {milliseconds(budget_ms)} ms'"
     return f"ofa-deploy search --run {quoted(run or 'RUN')} {asked}"

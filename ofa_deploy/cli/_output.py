@@ -17,11 +17,19 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import typer
 from rich.console import Console
 
-from ofa_deploy._interrupt import Interrupted
-from ofa_deploy._progress import SILENT, Progress, Task, TimeLeft, Work
-from ofa_deploy._units import count, decimals, duration
 from ofa_deploy.cli._legend import legend
 from ofa_deploy.errors import OfaDeployError
+from ofa_deploy.terminal import (
+    SILENT,
+    Interrupted,
+    Progress,
+    Task,
+    TimeLeft,
+    Work,
+    count,
+    decimals,
+    duration,
+)
 
 __all__ = [
     "INTERRUPTED",
@@ -46,8 +54,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichBars
     from rich.progress import TaskID
 
-    from ofa_deploy._text_table import TextTable
     from ofa_deploy.predict import AccuracyModel
+    from ofa_deploy.terminal import TextTable
 
 P = ParamSpec("P")
 INTERRUPTED = 130
@@ -89,7 +97,7 @@ def _guarded(command: Callable[P, None], interrupted: str) -> Callable[P, None]:
             raise typer.Exit(error.exit_code) from None
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            from ofa_deploy._files import disk_full
+            from ofa_deploy.files import disk_full
 
             _say_error(f"{where}{disk_full(error) or error.strerror or error}")
             raise typer.Exit(1) from None
@@ -153,7 +161,7 @@ def emit(
     elif how is OutputFormat.csv:
         print(csv_text(rows), end="")
     else:
-        from ofa_deploy._text_table import TextTable
+        from ofa_deploy.terminal import TextTable
 
         values = {column: [row[column] for row in rows] for column in columns}
         table = TextTable(

@@ -113,17 +113,17 @@ def _latency_model(context: "Context") -> str:
 
 
 def _accuracy_model(context: "Context") -> str:
-    from ofa_deploy.export import kept_as
+    from ofa_deploy.export import accuracy_file
     from ofa_deploy.predict import load_accuracy_model
 
-    stated = context.conditions
-    kept = kept_as(stated.runtime, stated.precision) if stated else ""
-    path = Path(context.run) / f"accuracy{kept}.onnx"
-    return str(load_accuracy_model(path)) if context.run and path.exists() else ""
+    if not context.run:
+        return ""
+    path = accuracy_file(Path(context.run), *context.engine)
+    return str(load_accuracy_model(path)) if path.exists() else ""
 
 
 def _supernet(context: "Context") -> str:
-    from ofa_deploy._files import read_json
+    from ofa_deploy.files import read_json
 
     if not context.run:
         return ""

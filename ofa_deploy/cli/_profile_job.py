@@ -8,14 +8,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from ofa_deploy._files import exclusive
-from ofa_deploy._progress import Progress
 from ofa_deploy.cli._workspace import load_warning, table_path
 from ofa_deploy.errors import InputError
+from ofa_deploy.files import exclusive
 from ofa_deploy.hardware import Device, LatencyTable
 from ofa_deploy.predict import LatencyModel, latency_model
 from ofa_deploy.profiling import ALONE, Turns, open_target, profile_space
 from ofa_deploy.space import SearchSpace
+from ofa_deploy.terminal import Progress
 
 __all__ = ["ProfileJob", "Profiled", "check_apart"]
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import typer
 
-from ofa_deploy._progress import Progress, Task, Work
 from ofa_deploy.cli._output import (
     INTERRUPTED,
     next_steps,
@@ -26,6 +25,7 @@ from ofa_deploy.cli._output import (
 from ofa_deploy.cli._profile_job import Profiled, ProfileJob
 from ofa_deploy.errors import DeviceError, OfaDeployError
 from ofa_deploy.hardware import Device
+from ofa_deploy.terminal import Progress, Task, Work
 
 __all__ = ["profile_several"]
 

@@ -112,7 +112,7 @@ class SearchJob:
         """The front by the models alone; one a device or a form of the network if asked for."""
         from contextlib import nullcontext
 
-        from ofa_deploy._files import exclusive
+        from ofa_deploy.files import exclusive
 
         asked, objectives = self.asked, self.objectives
         forms = len({table.conditions.device for _, table in known}) < len(known)
@@ -153,10 +153,10 @@ class SearchJob:
 
     def prove(self, known: "Sequence[Known]", run: Path, data: str | None) -> None:
         """The best subnet as measured here, in the best of the forms that there are tables of."""
-        from ofa_deploy._files import exclusive
         from ofa_deploy.cli._closed_loop import check_here, keep
         from ofa_deploy.cli._workspace import load_evaluator
         from ofa_deploy.export.examiner import measurable
+        from ofa_deploy.files import exclusive
         from ofa_deploy.search import best_of, check_provable
 
         for _, table in known:

@@ -19,7 +19,7 @@ def given_settings(
     file: Path | None, flags: Mapping[str, Any], pairs: Sequence[str] | None
 ) -> dict[str, Any]:
     """What the user set: in a TOML file, under flags that are not None, under ``--set``."""
-    from ofa_deploy._files import read_toml
+    from ofa_deploy.files import read_toml
 
     given = {**(read_toml(file) if file else {})}
     given |= {name: value for name, value in flags.items() if value is not None}

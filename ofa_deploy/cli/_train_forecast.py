@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from ofa_deploy._units import duration
 from ofa_deploy.cli._output import OutputFormat, emit, say
 from ofa_deploy.cli._settings import list_settings
 from ofa_deploy.errors import TrainingDivergedError
+from ofa_deploy.terminal import duration
 
 if TYPE_CHECKING:
     from ofa_deploy.data import DataSplits

@@ -8,8 +8,8 @@ import typer
 from ofa_deploy.errors import InputError, MismatchError
 
 if TYPE_CHECKING:
-    from ofa_deploy._progress import Progress
     from ofa_deploy.predict import AccuracyModel
+    from ofa_deploy.terminal import Progress
 
 __all__ = [
     "DataOption",
@@ -78,9 +78,9 @@ def _check_run(
     weights: Path, space: str | None, data: str | None, resolutions: str | None, run: Path
 ) -> None:
     """See that what is said of the weights is what the run was made of."""
-    from ofa_deploy._files import sha256_file
     from ofa_deploy.cli._workspace import with_resolutions
     from ofa_deploy.data import full_name
+    from ofa_deploy.files import sha256_file
     from ofa_deploy.space import get_space
     from ofa_deploy.train import ImportConfig, RunFile
 
@@ -109,8 +109,8 @@ def learn_accuracy(
     Args:
         data: where the run's images are now, if not where they were.
     """
-    from ofa_deploy._files import exclusive
     from ofa_deploy.cli._workspace import accuracy_model, load_evaluator, write_evaluations
+    from ofa_deploy.files import exclusive
 
     with exclusive(run):
         evaluator = load_evaluator(run, progress, data=data)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ofa_deploy._progress import SILENT, Portions, Progress
 from ofa_deploy.errors import InputError
 from ofa_deploy.space import Arch, SearchSpace, get_space
+from ofa_deploy.terminal import SILENT, Portions, Progress
 
 if TYPE_CHECKING:
     from ofa_deploy.data import DataSplits
@@ -206,8 +206,8 @@ def write_evaluations(
     path: Path, space: SearchSpace, archs: Sequence[Arch], top1: Sequence[float]
 ) -> tuple[Path, list[dict[str, object]]]:
     """Write a CSV with a row a subnet: what it is, what it costs, how good it is."""
-    from ofa_deploy._files import write_text
     from ofa_deploy.cli._output import csv_text
+    from ofa_deploy.files import write_text
 
     rows: list[dict[str, object]] = []
     for arch, value in zip(archs, top1, strict=True):

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ofa_deploy._units import duration
 from ofa_deploy.cli._legend import BENCHED
 from ofa_deploy.cli._options import FormatOption, QuietOption
 from ofa_deploy.cli._output import (
@@ -18,6 +17,7 @@ from ofa_deploy.cli._output import (
     quoted,
     say,
 )
+from ofa_deploy.terminal import duration
 
 if TYPE_CHECKING:
     from ofa_deploy.export import Timed

@@ -59,9 +59,9 @@ def evaluate(
     """
     from contextlib import nullcontext
 
-    from ofa_deploy._files import exclusive
     from ofa_deploy.cli._workspace import accuracy_model, load_evaluator, write_evaluations
-    from ofa_deploy.export import AsShipped, kept_as
+    from ofa_deploy.export import AsShipped, accuracy_file, kept_as
+    from ofa_deploy.files import exclusive
     from ofa_deploy.train import RunFile, joined
 
     _check(runtime, precision)
@@ -73,9 +73,8 @@ def evaluate(
         model, archs, top1 = accuracy_model(shipped, subnets, seed, bars)
         if not ranks.first:
             return
-        kept = kept_as(runtime, precision)
-        path = model.save(run / f"accuracy{kept}.onnx")
-        csv = run / f"evaluations{kept}.csv"
+        path = model.save(accuracy_file(run, runtime, precision))
+        csv = run / f"evaluations{kept_as(runtime, precision)}.csv"
         table, rows = write_evaluations(csv, evaluator.record.search_space, archs, top1)
     shown = [
         {"arch": str(arch), "macs": row["macs"], "top1": row["top1"]}

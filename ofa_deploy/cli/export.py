@@ -28,10 +28,10 @@ from ofa_deploy.cli._weights import (
 )
 
 if TYPE_CHECKING:
-    from ofa_deploy._progress import Progress
     from ofa_deploy.export import ExportJob, Manifest
     from ofa_deploy.runtimes.trt.settings import EngineSettings
     from ofa_deploy.space import Arch
+    from ofa_deploy.terminal import Progress
 
 __all__ = ["export"]
 
@@ -283,8 +283,8 @@ def _cut(run: Path, arch: str, bars: "Progress", data: str | None, *, quiet: boo
     Raises:
         InputError: if another network has that name in the run.
     """
-    from ofa_deploy._files import exclusive
     from ofa_deploy.cli._workspace import load_evaluator
+    from ofa_deploy.files import exclusive
     from ofa_deploy.pareto import Candidate
     from ofa_deploy.space import read_arch
     from ofa_deploy.supernet import save_subnet
@@ -311,8 +311,8 @@ def _is_kept(path: Path, arch: "Arch", supernet_sha256: str | None) -> bool:
     Raises:
         InputError: if it is another.
     """
-    from ofa_deploy._files import read_model
     from ofa_deploy.errors import InputError
+    from ofa_deploy.files import read_model
     from ofa_deploy.supernet import SubnetFile
 
     if not path.exists():

@@ -26,10 +26,10 @@ from ofa_deploy.cli._output import (
 )
 
 if TYPE_CHECKING:
-    from ofa_deploy._progress import Progress
     from ofa_deploy.predict import LatencyModel
     from ofa_deploy.search import Plan
     from ofa_deploy.space import SearchSpace
+    from ofa_deploy.terminal import Progress
 
 __all__ = ["plan"]
 
@@ -148,8 +148,8 @@ def _show(space: "SearchSpace", found: "Plan", output: OutputFormat, quiet: bool
     sizes = ", ".join(map(str, space.resolutions))
     title = f"{space.name} at {sizes} pixels: what its networks reach"
     if output is OutputFormat.table:
-        from ofa_deploy._units import metric
         from ofa_deploy.report import TextTable, rich_table
+        from ofa_deploy.terminal import metric
 
         show_table(
             rich_table(

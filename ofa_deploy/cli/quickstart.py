@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ofa_deploy.cli._few import warn_of_few
 from ofa_deploy.cli._options import QuietOption
 from ofa_deploy.cli._output import (
     next_steps,
@@ -23,10 +24,10 @@ from ofa_deploy.cli._output import (
 )
 
 if TYPE_CHECKING:
-    from ofa_deploy._progress import Progress
     from ofa_deploy.hardware import LatencyTable
     from ofa_deploy.pareto import Candidate
     from ofa_deploy.predict import AccuracyModel, LatencyModel
+    from ofa_deploy.terminal import Progress
     from ofa_deploy.train import Evaluator
 
 __all__ = ["quickstart"]
@@ -54,7 +55,7 @@ def quickstart(
     Nothing is downloaded. Interrupt it whenever you like: the same command goes on where it
     stopped and ends the same.
     """
-    from ofa_deploy._files import exclusive
+    from ofa_deploy.files import exclusive
 
     with exclusive(run):
         _Quickstart(run, epochs, images, threads, seed, quiet).go()
@@ -126,6 +127,7 @@ class _Quickstart:
 
         space = get_space(SPACE)
         validation, test = min(1_500, self.images // 4), min(2_000, self.images // 4)
+        warn_of_few(validation, quiet=self.quiet)
         options = {
             "seed": self.seed,
             "train": self.images,

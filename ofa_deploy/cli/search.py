@@ -232,17 +232,16 @@ def _accuracy_of(
     Args:
         learn: evaluates subnets of weights that were adopted and never evaluated.
     """
-    from ofa_deploy.export import kept_as
+    from ofa_deploy.export import accuracy_file, kept_as
     from ofa_deploy.predict import load_accuracy_model
     from ofa_deploy.search import shared_space
     from ofa_deploy.train import RunFile
 
     runtime, precision = table.conditions.runtime, table.conditions.precision
-    kept = kept_as(runtime, precision)
-    path = run / f"accuracy{kept}.onnx"
+    path = accuracy_file(run, runtime, precision)
     if path.exists():
         return load_accuracy_model(path)
-    if kept:
+    if kept_as(runtime, precision):
         how = f"ofa-deploy evaluate {quoted(run)}{form_options(runtime, precision)}"
         raise InputError(_unknown_accuracy(precision, f"measure it: {how}"))
     space = RunFile.load(run).search_space  # the first to know that there is no such run

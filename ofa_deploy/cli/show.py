@@ -38,10 +38,10 @@ def show(
     quiet: QuietOption = False,
 ) -> None:
     """Show a subnet block by block, and where the time goes; of an ensemble one member."""
-    from ofa_deploy._files import write_text
-    from ofa_deploy._units import metric
+    from ofa_deploy.files import write_text
     from ofa_deploy.hardware import find_table
     from ofa_deploy.report import network_svg, shares
+    from ofa_deploy.terminal import metric
 
     refuse_folder(subnet, "subnets", "subnets", ".subnet.json", ".ensemble.json")
     record, members = _read(subnet)
@@ -75,9 +75,8 @@ def _row(each: "BlockShare") -> dict[str, Any]:
 
 def _draw(blocks: "Sequence[BlockShare]", title: str) -> None:
     """A table by stage, with a bar for each block's share."""
-    from ofa_deploy._text_table import KEPT, TextTable
-    from ofa_deploy._units import count, milliseconds
     from ofa_deploy.report.network import expand_of, kernel_of, stage_of
+    from ofa_deploy.terminal import KEPT, TextTable, count, milliseconds
 
     timed = blocks[0].ms is not None
     share = "Share of latency" if timed else "Share of MACs"
@@ -119,7 +118,7 @@ def _bar(share: float) -> str:
 
 def _read(path: Path) -> "tuple[SubnetFile, int]":
     """What a subnet file says, or what the members of an ensemble have in common; their number."""
-    from ofa_deploy._files import read_model
+    from ofa_deploy.files import read_model
     from ofa_deploy.supernet import SubnetFile, load_ensemble
 
     if not path.name.endswith(".ensemble.json"):

@@ -26,10 +26,10 @@ from ofa_deploy.cli._output import (
 from ofa_deploy.cli._settings import given_settings, list_settings
 
 if TYPE_CHECKING:
-    from ofa_deploy._progress import Progress
     from ofa_deploy.data import DataSplits
     from ofa_deploy.specialize import SpecializeConfig, SpecializeFile
     from ofa_deploy.supernet import SubnetFile
+    from ofa_deploy.terminal import Progress
     from ofa_deploy.train import Ranks
 
 __all__ = ["specialize"]
@@ -283,7 +283,7 @@ def _report(
 
 
 def _keep(run: Path, rows: list[dict[str, Any]]) -> Path:
-    from ofa_deploy._files import write_json
+    from ofa_deploy.files import write_json
 
     return write_json(run / "judged.json", {"rows": rows})
 

@@ -135,7 +135,7 @@ def export(
 
     Example: ofa-deploy tables export table.json --out table.csv
     """
-    from ofa_deploy._files import write_text
+    from ofa_deploy.files import write_text
     from ofa_deploy.hardware import find_table, table_csv
 
     table = find_table(str(file))

@@ -332,7 +332,7 @@ def _train(
 
 def _standard(space: "SearchSpace", data: "DataSplits", run: Path, *, quiet: bool) -> None:
     """Evaluate the standard subnets, in this process alone."""
-    from ofa_deploy._files import exclusive
+    from ofa_deploy.files import exclusive
     from ofa_deploy.train import Evaluator, here, standard_archs
 
     named = standard_archs(space)

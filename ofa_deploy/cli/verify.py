@@ -19,9 +19,9 @@ from ofa_deploy.cli._output import (
 )
 
 if TYPE_CHECKING:
-    from ofa_deploy._progress import Progress
     from ofa_deploy.data import Images
     from ofa_deploy.export import Manifest, Rerun
+    from ofa_deploy.terminal import Progress
 
 __all__ = ["verify"]
 

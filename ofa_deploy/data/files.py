@@ -10,10 +10,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.data.decode import decode
 from ofa_deploy.data.images import ImageSet, Indices, check_labels, held_out_mask
 from ofa_deploy.errors import InputError
+from ofa_deploy.terminal import SILENT, Progress
 
 __all__ = ["Encoded", "FolderSource", "ImageFiles", "Parts", "Source"]
 

@@ -22,9 +22,9 @@ import PIL
 import platformdirs
 from PIL import Image, ImageDraw, ImageFont
 
-from ofa_deploy._files import digest, write_with
 from ofa_deploy.data.images import ImageSet
 from ofa_deploy.errors import InputError, StorageError, UnknownNameError
+from ofa_deploy.files import digest, write_with
 
 __all__ = ["CLASSES", "FONTS", "glyphs"]
 

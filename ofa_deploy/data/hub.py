@@ -11,9 +11,9 @@ from urllib.parse import parse_qsl, urlencode
 import numpy as np
 import numpy.typing as npt
 
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.data.files import Encoded, ImageFiles, Parts
 from ofa_deploy.errors import InputError, UnknownNameError
+from ofa_deploy.terminal import SILENT, Progress
 
 if TYPE_CHECKING:
     from datasets import Dataset

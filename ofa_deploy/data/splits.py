@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.data.files import ImageFiles, Parts
 from ofa_deploy.data.folder import folder_parts
 from ofa_deploy.data.glyphs import glyphs
 from ofa_deploy.data.hub import PREFIX, SHORT_NAMES, HubName, hub_parts
 from ofa_deploy.data.images import Images
 from ofa_deploy.errors import InputError
+from ofa_deploy.terminal import SILENT, Progress
 
 __all__ = ["DataSplits", "full_name", "load_data"]
 

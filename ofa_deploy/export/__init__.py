@@ -36,7 +36,14 @@ if TYPE_CHECKING:
     from ofa_deploy.export.examiner import DeviceExaminer
     from ofa_deploy.export.manifest import Accuracy, Latency, Manifest, TargetRecord, load_manifest
     from ofa_deploy.export.options import ExportOptions
-    from ofa_deploy.export.targets import TARGETS, check_targets, export_target, get_target, kept_as
+    from ofa_deploy.export.targets import (
+        TARGETS,
+        accuracy_file,
+        check_targets,
+        export_target,
+        get_target,
+        kept_as,
+    )
     from ofa_deploy.export.verify import Bundle, Rerun
 
 __all__ = [
@@ -54,6 +61,7 @@ __all__ = [
     "Rerun",
     "TargetRecord",
     "Timed",
+    "accuracy_file",
     "bench_bundle",
     "check_out",
     "check_targets",
@@ -72,7 +80,14 @@ _HOMES = {
     "examiner": ("DeviceExaminer",),
     "manifest": ("Accuracy", "Latency", "Manifest", "TargetRecord", "load_manifest"),
     "options": ("ExportOptions",),
-    "targets": ("TARGETS", "check_targets", "export_target", "get_target", "kept_as"),
+    "targets": (
+        "TARGETS",
+        "accuracy_file",
+        "check_targets",
+        "export_target",
+        "get_target",
+        "kept_as",
+    ),
     "verify": ("Bundle", "Rerun"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ofa_deploy._journal import Journal
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import InputError
 from ofa_deploy.export.classify import run_in_batches, top1_of
 from ofa_deploy.export.gate import prepared
 from ofa_deploy.export.options import ExportOptions
 from ofa_deploy.export.source import Source
 from ofa_deploy.export.targets import kept_as
+from ofa_deploy.files import Journal
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.profiling import Subject
 from ofa_deploy.runtimes import get_runtime
 from ofa_deploy.space import Arch
 from ofa_deploy.supernet import Ensemble
+from ofa_deploy.terminal import SILENT, Progress
 from ofa_deploy.train import Evaluator, Ranks, RunFile
 
 __all__ = ["AsShipped"]

@@ -10,9 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from ofa_deploy._files import write_bytes
-from ofa_deploy._leftovers import scratch
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import DeviceError, InputError, OfaDeployError
 from ofa_deploy.export.busy import busy
 from ofa_deploy.export.manifest import Latency
@@ -20,8 +17,10 @@ from ofa_deploy.export.options import MAX_BATCH
 from ofa_deploy.export.targets import get_target
 from ofa_deploy.export.timing import REFERENCE, Deployed, TimedFile, time_files
 from ofa_deploy.export.verify import Bundle
+from ofa_deploy.files import scratch, write_bytes
 from ofa_deploy.hardware import LoadMeter
 from ofa_deploy.profiling import Protocol
+from ofa_deploy.terminal import SILENT, Progress
 
 __all__ = ["Bench", "BenchOptions", "Timed", "bench_bundle"]
 

@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 from pydantic import ValidationError
 
-from ofa_deploy._files import write_bytes
-from ofa_deploy._validation import problem
+from ofa_deploy.checks import problem
 from ofa_deploy.errors import FileFormatError, InputError
 from ofa_deploy.export.options import MAX_BATCH, ExportOptions
 from ofa_deploy.export.target import Built, Target, ending
+from ofa_deploy.files import write_bytes
 from ofa_deploy.runtimes import Runtime, Session
 from ofa_deploy.runtimes.base import Floats
 from ofa_deploy.runtimes.onnx_fp16 import half

@@ -20,17 +20,6 @@ from typing import NoReturn
 
 import torch
 
-from ofa_deploy._files import (
-    make_folder,
-    move_folder,
-    read_json,
-    sha256_file,
-    write_model,
-    write_text,
-)
-from ofa_deploy._leftovers import abandoned, held_folder
-from ofa_deploy._processes import end_with_parent
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.data import Images
 from ofa_deploy.errors import (
     DeviceError,
@@ -49,6 +38,18 @@ from ofa_deploy.export.manifest import MANIFEST, Manifest, TargetRecord
 from ofa_deploy.export.options import ExportOptions
 from ofa_deploy.export.targets import check_targets, get_target
 from ofa_deploy.export.timing import time_files
+from ofa_deploy.files import (
+    abandoned,
+    held_folder,
+    make_folder,
+    move_folder,
+    read_json,
+    sha256_file,
+    write_model,
+    write_text,
+)
+from ofa_deploy.system import end_with_parent
+from ofa_deploy.terminal import SILENT, Progress
 
 __all__ = ["ExportJob", "check_out", "export_many", "export_subnet"]
 

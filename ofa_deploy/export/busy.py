@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ofa_deploy._processes import module_command, module_environment
 from ofa_deploy.errors import DeviceError
+from ofa_deploy.system import module_command, module_environment
 
 __all__ = ["busy", "main"]
 

@@ -3,11 +3,11 @@
 import shlex
 from collections.abc import Mapping, Sequence
 
-from ofa_deploy._units import metric
 from ofa_deploy.export.manifest import Manifest, TargetRecord
 from ofa_deploy.export.targets import preferred
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.space import SearchSpace
+from ofa_deploy.terminal import metric
 
 __all__ = ["CARD", "model_card"]
 

@@ -15,8 +15,6 @@ import numpy as np
 import torch
 
 from ofa_deploy import __version__
-from ofa_deploy._files import sha256_file, write_bytes
-from ofa_deploy._progress import SILENT, Progress, Task
 from ofa_deploy.data import MEAN, STD, Images
 from ofa_deploy.errors import InputError, MismatchError
 from ofa_deploy.export.classify import run_in_batches
@@ -34,8 +32,10 @@ from ofa_deploy.export.source import Source
 from ofa_deploy.export.target import Built, Target
 from ofa_deploy.export.targets import get_target
 from ofa_deploy.export.timing import REFERENCE, TimedFile
+from ofa_deploy.files import sha256_file, write_bytes
 from ofa_deploy.hardware import has_vnni, processor_name
 from ofa_deploy.supernet import SubnetFile, load_members
+from ofa_deploy.terminal import SILENT, Progress, Task
 
 __all__ = ["Draft", "draft"]
 

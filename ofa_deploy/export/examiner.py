@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.export.as_shipped import AsShipped
 from ofa_deploy.hardware import Conditions, LatencyTable, Measurement, known_device
 from ofa_deploy.profiling import (
@@ -16,6 +15,7 @@ from ofa_deploy.profiling import (
 )
 from ofa_deploy.search.constraints import PERCENTILES
 from ofa_deploy.space import Arch, SearchSpace
+from ofa_deploy.terminal import SILENT, Progress
 from ofa_deploy.train import Evaluator
 
 __all__ = ["DeviceExaminer", "measurable"]

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.data import Images
 from ofa_deploy.errors import DeviceError, GateError
 from ofa_deploy.export.classify import BATCH, run_in_batches, top1_allowance
@@ -23,6 +22,7 @@ from ofa_deploy.export.sensitivity import ratio_db
 from ofa_deploy.export.targets import get_target
 from ofa_deploy.runtimes import Session
 from ofa_deploy.supernet import resized, to_tensor
+from ofa_deploy.terminal import SILENT, Progress
 
 __all__ = [
     "Checked",

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from ofa_deploy._files import read_json, read_model
-from ofa_deploy._quantities import Count, Factor, Milliseconds, PositiveCount, Spread
+from ofa_deploy.checks import Count, Factor, Milliseconds, PositiveCount, Spread
 from ofa_deploy.errors import FileFormatError
+from ofa_deploy.files import read_json, read_model
 from ofa_deploy.pareto import CandidateField
 from ofa_deploy.space import SpaceField
 

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.runtimes import Session, get_runtime
 from ofa_deploy.runtimes.onnx_int8 import Quantizer
 from ofa_deploy.space import Block
+from ofa_deploy.terminal import SILENT, Progress
 
 __all__ = ["GAIN_DB", "Noise", "Sensitivity", "find_sensitive", "ratio_db", "sqnr_db"]
 

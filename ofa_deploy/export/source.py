@@ -10,7 +10,6 @@ import numpy.typing as npt
 import onnx
 import torch
 
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.data import MEAN, STD, Images
 from ofa_deploy.errors import InputError, MismatchError
 from ofa_deploy.export.options import ExportOptions
@@ -19,6 +18,7 @@ from ofa_deploy.graph import after, preprocessing
 from ofa_deploy.runtimes.base import ByteMath
 from ofa_deploy.runtimes.onnx_int8 import Quantizer
 from ofa_deploy.supernet import Ensemble, SubnetFile, to_tensor
+from ofa_deploy.terminal import SILENT, Progress
 
 __all__ = ["Source"]
 

@@ -1,6 +1,7 @@
 """What a subnet can be exported to, by name."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from ofa_deploy.errors import UnknownNameError
 from ofa_deploy.export.builders import OnnxTarget, OpenVinoTarget, TensorRtTarget, TorchTarget
@@ -8,7 +9,15 @@ from ofa_deploy.export.manifest import TargetRecord
 from ofa_deploy.export.options import ExportOptions
 from ofa_deploy.export.target import Target
 
-__all__ = ["TARGETS", "check_targets", "export_target", "get_target", "kept_as", "preferred"]
+__all__ = [
+    "TARGETS",
+    "accuracy_file",
+    "check_targets",
+    "export_target",
+    "get_target",
+    "kept_as",
+    "preferred",
+]
 
 TARGETS: dict[str, Target] = {
     target.name: target
@@ -58,6 +67,11 @@ def kept_as(runtime: str, precision: str) -> str:
     Float32 is the same in every engine to rounding; INT8 is placed by each in its own way.
     """
     return "" if precision in ("fp32", "unknown") else f"-{runtime}-{precision}"
+
+
+def accuracy_file(run: Path, runtime: str, precision: str) -> Path:
+    """Where a run keeps its model of top-1 in that precision."""
+    return run / f"accuracy{kept_as(runtime, precision)}.onnx"
 
 
 def check_targets(options: ExportOptions) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import DeviceError
 from ofa_deploy.export.classify import feed
 from ofa_deploy.export.manifest import Input, Latency, Preprocessing
@@ -24,6 +23,7 @@ from ofa_deploy.profiling.protocol import Protocol
 from ofa_deploy.profiling.worker import Call, serve
 from ofa_deploy.runtimes import Session
 from ofa_deploy.runtimes.trt.cuda import gpu
+from ofa_deploy.terminal import SILENT, Progress
 
 __all__ = ["REFERENCE", "Deployed", "TimedFile", "main", "time_files"]
 

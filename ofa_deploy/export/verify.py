@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ofa_deploy._files import read_bytes
 from ofa_deploy.data import Images
 from ofa_deploy.errors import (
     DeviceError,
@@ -36,6 +35,7 @@ from ofa_deploy.export.options import MAX_BATCH
 from ofa_deploy.export.probe import PROBE, Probe
 from ofa_deploy.export.sensitivity import sqnr_db
 from ofa_deploy.export.targets import TARGETS, get_target, preferred
+from ofa_deploy.files import read_bytes
 from ofa_deploy.runtimes import Session
 
 __all__ = ["Bundle", "OpenFile", "Rerun"]

@@ -17,10 +17,9 @@ from pydantic import (
     model_validator,
 )
 
-from ofa_deploy._files import read_toml
-from ofa_deploy._folders import shipped
-from ofa_deploy._validation import problem
+from ofa_deploy.checks import problem
 from ofa_deploy.errors import FileFormatError, InputError, UnknownNameError
+from ofa_deploy.files import read_toml, shipped
 from ofa_deploy.hardware.connection import Connection
 
 __all__ = [

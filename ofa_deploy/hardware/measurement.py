@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from ofa_deploy._quantities import Energy, Milliseconds, PositiveCount, Spread
+from ofa_deploy.checks import Energy, Milliseconds, PositiveCount, Spread
 
 __all__ = ["Conditions", "Measurement"]
 

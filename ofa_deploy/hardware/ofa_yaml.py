@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from ofa_deploy._files import read_bytes
 from ofa_deploy.errors import FileFormatError, InputError
+from ofa_deploy.files import read_bytes
 from ofa_deploy.hardware.figures import (
     MAX_BYTES,
     Figure,

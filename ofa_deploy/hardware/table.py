@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ofa_deploy._files import read_model, write_model
-from ofa_deploy._folders import shipped
-from ofa_deploy._quantities import Count, Energy, Factor, Milliseconds, PositiveCount, Spread
+from ofa_deploy.checks import Count, Energy, Factor, Milliseconds, PositiveCount, Spread
 from ofa_deploy.errors import InputError, MismatchError
+from ofa_deploy.files import read_model, shipped, write_model
 from ofa_deploy.hardware.measurement import Conditions, Measurement
 from ofa_deploy.hardware.trace import Trace
 from ofa_deploy.space import Arch, ArchField, Block, SearchSpace, get_space, space_names

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from ofa_deploy._files import read_bytes
 from ofa_deploy.errors import FileFormatError
+from ofa_deploy.files import read_bytes
 from ofa_deploy.hardware.figures import (
     MAX_BYTES,
     Figure,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from ofa_deploy._validation import problem
+from ofa_deploy.checks import problem
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError, UnknownNameError
 from ofa_deploy.hardware.figures import Figure, Form, Readings
 from ofa_deploy.hardware.measurement import Conditions

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from ofa_deploy._files import read_bytes, write_bytes
 from ofa_deploy.cost import as_population
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError
+from ofa_deploy.files import read_bytes, write_bytes
 from ofa_deploy.space import Arch, Population, SearchSpace, choices_within
 
 __all__ = ["AccuracyModel", "accuracy_facts", "load_accuracy_model"]

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from ofa_deploy._blas import one_blas_thread
 from ofa_deploy.cost import as_population
 from ofa_deploy.errors import InputError
 from ofa_deploy.predict.accuracy import AccuracyModel, accuracy_facts
@@ -16,6 +15,7 @@ from ofa_deploy.predict.features import Features, features_of
 from ofa_deploy.predict.gaussian_process import Process, fit_process, leave_one_out
 from ofa_deploy.predict.onnx_graph import OnnxGraph
 from ofa_deploy.space import Arch, Population, SearchSpace
+from ofa_deploy.system import one_blas_thread
 
 __all__ = ["fit_accuracy", "refit_accuracy"]
 

@@ -14,11 +14,11 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from ofa_deploy._blas import one_blas_thread
 from ofa_deploy.cost import AdditiveModel, as_population, macs_model
 from ofa_deploy.errors import InputError, MismatchError
 from ofa_deploy.predict.latency import LatencyModel
 from ofa_deploy.space import Arch, Population, SearchSpace
+from ofa_deploy.system import one_blas_thread
 
 __all__ = ["fit_latency"]
 

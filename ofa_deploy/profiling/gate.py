@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ofa_deploy._progress import Progress
 from ofa_deploy.errors import DeviceError, InputError
 from ofa_deploy.hardware import Device, Telemetry, check_device, power_objections
 from ofa_deploy.profiling.place import Place
+from ofa_deploy.terminal import Progress
 
 __all__ = ["TRIES", "Gate", "check_cores"]
 

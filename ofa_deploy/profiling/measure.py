@@ -11,11 +11,8 @@ from typing import Protocol as Interface
 
 import numpy as np
 
-from ofa_deploy._files import digest
-from ofa_deploy._journal import Journal
-from ofa_deploy._leftovers import scratch
-from ofa_deploy._progress import SILENT, Progress, Task
 from ofa_deploy.errors import InputError, NoisyDeviceError
+from ofa_deploy.files import Journal, digest, scratch
 from ofa_deploy.hardware import Device, Measurement, Trace
 from ofa_deploy.profiling.agent.job import on_gpu
 from ofa_deploy.profiling.gate import TRIES, Gate, check_cores
@@ -23,6 +20,7 @@ from ofa_deploy.profiling.place import Here, Place
 from ofa_deploy.profiling.process import Furthest, Overheated
 from ofa_deploy.profiling.protocol import Protocol
 from ofa_deploy.profiling.subject import Subject, builder, write_models
+from ofa_deploy.terminal import SILENT, Progress, Task
 
 __all__ = ["ALONE", "REFERENCE", "Taken", "Turns", "measure"]
 

@@ -13,11 +13,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ofa_deploy._leftovers import temporary_folder
-from ofa_deploy._processes import module_command, module_environment
 from ofa_deploy.errors import DeviceError
+from ofa_deploy.files import temporary_folder
 from ofa_deploy.hardware import Trace
 from ofa_deploy.runtimes.trt.cuda import GPU_ORDER
+from ofa_deploy.system import module_command, module_environment
 
 __all__ = ["Furthest", "Listener", "Message", "Overheated", "patience_s", "printable", "run_worker"]
 

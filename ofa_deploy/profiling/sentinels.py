@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import MismatchError
 from ofa_deploy.hardware import Device, LatencyTable, Measurement, load_device
 from ofa_deploy.profiling.measure import REFERENCE, measure
@@ -21,6 +20,7 @@ from ofa_deploy.profiling.space_table import (
     reference_arch,
 )
 from ofa_deploy.space import Block, SearchSpace
+from ofa_deploy.terminal import SILENT, Progress
 
 __all__ = [
     "Sentinel",

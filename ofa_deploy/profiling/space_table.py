@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import InputError
 from ofa_deploy.graph import build_empty, build_onnx
 from ofa_deploy.hardware import (
@@ -26,6 +25,7 @@ from ofa_deploy.profiling.place import Here, Place, processor_of
 from ofa_deploy.profiling.protocol import Protocol
 from ofa_deploy.profiling.subject import Subject
 from ofa_deploy.space import Arch, Block, SearchSpace
+from ofa_deploy.terminal import SILENT, Progress
 
 __all__ = [
     "blocks_subject",

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from ofa_deploy._processes import end_with_parent
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import DeviceError
 from ofa_deploy.runtimes import Runtime, get_runtime
+from ofa_deploy.system import end_with_parent
+from ofa_deploy.terminal import SILENT, Progress
 
 __all__ = ["Subject", "builder", "write_models"]
 

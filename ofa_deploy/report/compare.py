@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ofa_deploy._units import UNKNOWN, metric, milliseconds, percent
 from ofa_deploy.errors import InputError, MismatchError, UnknownNameError
 from ofa_deploy.report.panels import panels_of
 from ofa_deploy.report.resample import (
@@ -29,6 +28,7 @@ from ofa_deploy.report.resample import (
 )
 from ofa_deploy.report.series import LATENCY, TOP1, Point, Series, check_budgets, staircase
 from ofa_deploy.report.table import TextTable
+from ofa_deploy.terminal import UNKNOWN, metric, milliseconds, percent
 
 __all__ = ["Comparison", "FrontFigures", "Gain", "Offer", "compare"]
 

@@ -6,8 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ofa_deploy._files import write_json, write_text
-from ofa_deploy._units import UNKNOWN, milliseconds, percent
+from ofa_deploy.files import write_json, write_text
 from ofa_deploy.report.agreement import Agreement, agreement, agreement_table
 from ofa_deploy.report.changes import Changes, repeated
 from ofa_deploy.report.compare import Comparison, compare
@@ -15,6 +14,7 @@ from ofa_deploy.report.external import ExternalPoint
 from ofa_deploy.report.panels import Panel, panels_of
 from ofa_deploy.report.series import Series, one_a_label
 from ofa_deploy.report.table import Row, TextTable, csv_text, front_rows, front_table
+from ofa_deploy.terminal import UNKNOWN, milliseconds, percent
 
 __all__ = ["Report"]
 

@@ -5,8 +5,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ofa_deploy._files import write_with
 from ofa_deploy.errors import InputError
+from ofa_deploy.files import write_with
 from ofa_deploy.report.picture import DPI, GREY
 from ofa_deploy.report.style import COLOURS
 

@@ -8,8 +8,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from ofa_deploy._files import read_bytes
 from ofa_deploy.errors import FileFormatError
+from ofa_deploy.files import read_bytes
 
 __all__ = ["ExternalPoint", "read_external"]
 

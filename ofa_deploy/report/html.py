@@ -17,7 +17,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from ofa_deploy._files import write_text
+from ofa_deploy.files import write_text
 from ofa_deploy.report.content import Report
 from ofa_deploy.report.payload import payload
 from ofa_deploy.report.table import TextTable

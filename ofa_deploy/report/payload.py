@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from ofa_deploy._units import short
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.report.agreement import both
 from ofa_deploy.report.changes import VERDICTS
@@ -15,6 +14,7 @@ from ofa_deploy.report.panels import Panel
 from ofa_deploy.report.series import TOP1, Point, Series, one_a_label, staircase
 from ofa_deploy.report.store import Store
 from ofa_deploy.report.style import EXTERNAL, MacsScale, Style, nth_style, styles
+from ofa_deploy.terminal import short
 
 __all__ = ["payload"]
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ofa_deploy._files import write_with
+from ofa_deploy.files import write_with
 from ofa_deploy.report.agreement import both
 from ofa_deploy.report.changes import VERDICTS, Changes
 from ofa_deploy.report.content import Report

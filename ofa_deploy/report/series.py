@@ -96,6 +96,12 @@ class Context:
         threads = f" {conditions.threads} threads" if conditions.threads > 1 else ""
         return f"{conditions.runtime} {conditions.precision}{threads}"
 
+    @property
+    def engine(self) -> tuple[str, str]:
+        """Runtime and precision; where they are not known, those that all runs have top-1 of."""
+        conditions = self.conditions
+        return (conditions.runtime, conditions.precision) if conditions else ("onnxruntime", "fp32")
+
 
 @dataclass(frozen=True)
 class Series:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ofa_deploy._files import digest
-from ofa_deploy._units import metric, short
+from ofa_deploy.files import digest
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.report.network import glyph, stage_of, widest
 from ofa_deploy.report.series import Series
 from ofa_deploy.space import Arch, SearchSpace
+from ofa_deploy.terminal import metric, short
 
 __all__ = ["Store", "export_command", "said"]
 

@@ -7,9 +7,9 @@ vanish on white and on dark pages.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ofa_deploy._units import count
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.report.series import Kind, Series, known
+from ofa_deploy.terminal import count
 
 __all__ = ["COLOURS", "EXTERNAL", "MacsScale", "Style", "nth_style", "styles"]
 

@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import TypedDict, cast
 
-from ofa_deploy._text_table import TextTable
-from ofa_deploy._units import UNKNOWN, count, interval, milliseconds, percent_within
 from ofa_deploy.data import share_interval
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.report.few import best_places, few_places
 from ofa_deploy.report.series import TOP1, Series, check, known, one_a_label
 from ofa_deploy.space import Arch
+from ofa_deploy.terminal import UNKNOWN, TextTable, count, interval, milliseconds, percent_within
 
 __all__ = ["Row", "TextTable", "csv_text", "few_rows", "front_rows", "front_table", "rich_table"]
 

@@ -12,7 +12,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, create_ca
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from ofa_deploy._leftovers import scratch
+from ofa_deploy.files import scratch
 from ofa_deploy.runtimes.base import ByteMath, Floats, check_calibration
 
 __all__ = ["Quantizer"]

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ofa_deploy._files import optional_import
-from ofa_deploy._leftovers import scratch
 from ofa_deploy.errors import DeviceError
+from ofa_deploy.files import scratch
 from ofa_deploy.runtimes.base import (
     ByteMath,
     Floats,
@@ -22,6 +21,7 @@ from ofa_deploy.runtimes.base import (
 )
 from ofa_deploy.runtimes.openvino_library import core, nncf, openvino, signal_stack_kept
 from ofa_deploy.runtimes.parts import pack_parts, unpack_parts
+from ofa_deploy.system import optional_import
 
 __all__ = ["OpenVino", "pack", "unpack"]
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ofa_deploy._files import optional_import
 from ofa_deploy.runtimes.base import check_least
+from ofa_deploy.system import optional_import
 
 __all__ = ["core", "nncf", "nncf_version", "openvino", "signal_stack_kept"]
 

@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 import onnx
 
-from ofa_deploy._files import optional_import, read_bytes, write_bytes
 from ofa_deploy.errors import DeviceError, FileFormatError, OfaDeployError
+from ofa_deploy.files import read_bytes, write_bytes
 from ofa_deploy.runtimes.base import Floats, Runtime, Session, check_build
 from ofa_deploy.runtimes.trt.artefact import (
     Capability,
@@ -36,6 +36,7 @@ from ofa_deploy.runtimes.trt.module import check_version
 from ofa_deploy.runtimes.trt.plan import Plan
 from ofa_deploy.runtimes.trt.settings import EngineSettings, TimingSettings
 from ofa_deploy.runtimes.trt.timed import Timed
+from ofa_deploy.system import optional_import
 
 __all__ = ["EngineRuntime", "PlanSession", "TensorRt"]
 

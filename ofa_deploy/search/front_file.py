@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ofa_deploy._files import read_model, write_model
 from ofa_deploy.errors import FileFormatError, InputError
+from ofa_deploy.files import read_model, write_model
 from ofa_deploy.hardware import Conditions
 from ofa_deploy.pareto import ParetoFront
 from ofa_deploy.space import SearchSpace, SpaceField

@@ -7,7 +7,6 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from ofa_deploy._units import metric, span
 from ofa_deploy.cost import macs_model, model_size_model, params_model, peak_memory_model
 from ofa_deploy.errors import InfeasibleError, InputError, MismatchError, UnknownNameError
 from ofa_deploy.pareto import OBJECTIVES, Candidate
@@ -19,6 +18,7 @@ from ofa_deploy.search.constraints import (
 )
 from ofa_deploy.search.domain import Domain
 from ofa_deploy.space import Population, SearchSpace
+from ofa_deploy.terminal import metric, span
 
 __all__ = ["Bounded", "Metric", "Problem", "Uncertain", "parse_objectives"]
 

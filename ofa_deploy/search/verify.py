@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
-from ofa_deploy._units import span
 from ofa_deploy.errors import InfeasibleError, InputError
 from ofa_deploy.pareto import Candidate, ParetoFront
 from ofa_deploy.search.constraints import (
@@ -23,6 +22,7 @@ from ofa_deploy.search.constraints import (
 from ofa_deploy.search.evolution import search
 from ofa_deploy.search.problem import Metric, Problem
 from ofa_deploy.space import Arch, SearchSpace
+from ofa_deploy.terminal import span
 
 __all__ = [
     "Examiner",

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ofa_deploy._files import read_json
 from ofa_deploy.errors import FileFormatError, InputError
+from ofa_deploy.files import read_json
 from ofa_deploy.space.arch import Arch
 from ofa_deploy.space.search_space import SearchSpace
 

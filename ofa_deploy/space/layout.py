@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from ofa_deploy._files import digest, read_toml
-from ofa_deploy._validation import problem
+from ofa_deploy.checks import problem
 from ofa_deploy.errors import FileFormatError, InputError
+from ofa_deploy.files import digest, read_toml
 from ofa_deploy.space.block import Activation, make_divisible
 
 __all__ = ["CHECKED", "Head", "Layout", "Stage", "Stem", "deep_middle"]

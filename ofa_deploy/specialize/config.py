@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ofa_deploy._quantities import PositiveCount
+from ofa_deploy.checks import PositiveCount
 from ofa_deploy.errors import UnknownNameError
 from ofa_deploy.train import Common
 

@@ -7,13 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.data import Images
 from ofa_deploy.specialize.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from ofa_deploy.specialize.cost import layer_macs
 from ofa_deploy.specialize.quality import Diversity, Quality, diversity, quality
 from ofa_deploy.supernet import Ensemble, stored_bytes, to_tensor
 from ofa_deploy.supernet.recalibration import device_of
+from ofa_deploy.terminal import SILENT, Progress
 
 __all__ = ["Judged", "judge", "member_probabilities"]
 

@@ -3,10 +3,10 @@
 from functools import partial
 from pathlib import Path
 
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.graph import build_onnx
 from ofa_deploy.profiling import Protocol, Subject, measure, network_subject, reference_arch
 from ofa_deploy.supernet import Ensemble
+from ofa_deploy.terminal import SILENT, Progress
 
 __all__ = ["measured_latency"]
 

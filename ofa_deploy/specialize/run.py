@@ -11,10 +11,9 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
-from ofa_deploy._files import read_model
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.data import DataSplits
 from ofa_deploy.errors import InputError, MismatchError
+from ofa_deploy.files import read_model
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.space import Arch, ArchField, SearchSpace
 from ofa_deploy.specialize.config import AnySpecialize, SpecializeConfig
@@ -34,6 +33,7 @@ from ofa_deploy.supernet import (
     save_ensemble,
     save_subnet,
 )
+from ofa_deploy.terminal import SILENT, Progress
 from ofa_deploy.train import (
     ALONE,
     Ranks,

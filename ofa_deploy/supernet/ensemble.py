@@ -12,8 +12,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from ofa_deploy._files import read_model, sha256_file, write_model
 from ofa_deploy.errors import FileFormatError, InputError
+from ofa_deploy.files import read_model, sha256_file, write_model
 from ofa_deploy.graph import BlockWeights, build_onnx, ensemble_onnx
 from ofa_deploy.space import Arch, Block
 from ofa_deploy.supernet.folding import folded_weights

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ofa_deploy._files import read_bytes
 from ofa_deploy.errors import FileFormatError, MismatchError
+from ofa_deploy.files import read_bytes
 from ofa_deploy.supernet.modules import initialise
 from ofa_deploy.supernet.storage import check_archive, check_tensors, parse_safetensors
 from ofa_deploy.supernet.supernet import Supernet

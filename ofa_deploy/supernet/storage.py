@@ -14,9 +14,9 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from ofa_deploy._files import read_bytes, read_model, write_bytes, write_model
-from ofa_deploy._quantities import Count
+from ofa_deploy.checks import Count
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError, WeightsError
+from ofa_deploy.files import read_bytes, read_model, write_bytes, write_model
 from ofa_deploy.pareto import Candidate, CandidateField
 from ofa_deploy.space import SearchSpace, SpaceField
 from ofa_deploy.supernet.modules import channels_last

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from ofa_deploy._files import exclusive, sha256_file, write_model
 from ofa_deploy.data import DataSplits
+from ofa_deploy.files import exclusive, sha256_file, write_model
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet, load_checkpoint, save_tensors
 from ofa_deploy.train.checkpoint import WEIGHTS, RunFile, check_init, claim_run

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ofa_deploy._files import digest
 from ofa_deploy.data import Images
 from ofa_deploy.errors import OfaDeployError
+from ofa_deploy.files import digest
 from ofa_deploy.supernet import standardised, to_tensor
 from ofa_deploy.train.augment import Augmentation
 from ofa_deploy.train.config import Common

@@ -17,16 +17,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ofa_deploy import __version__
-from ofa_deploy._files import (
-    digest,
-    read_bytes,
-    read_json,
-    read_model,
-    write_bytes,
-    write_model,
-)
 from ofa_deploy.data import DataSplits
 from ofa_deploy.errors import FileFormatError, InputError, MismatchError, OtherRunError
+from ofa_deploy.files import digest, read_bytes, read_json, read_model, write_bytes, write_model
 from ofa_deploy.space import SearchSpace, SpaceField
 from ofa_deploy.supernet import (
     Supernet,

@@ -12,8 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from ofa_deploy._quantities import PositiveCount
-from ofa_deploy._validation import problem
+from ofa_deploy.checks import PositiveCount, problem
 from ofa_deploy.data import augmentation_names
 from ofa_deploy.errors import InputError, UnknownNameError
 

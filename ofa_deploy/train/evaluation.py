@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from ofa_deploy._journal import Journal
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.data import DataSplits
 from ofa_deploy.errors import MismatchError
+from ofa_deploy.files import Journal
 from ofa_deploy.space import Arch
 from ofa_deploy.supernet import Subnet, SubnetFile, Supernet, cut, top1
+from ofa_deploy.terminal import SILENT, Progress
 from ofa_deploy.train.checkpoint import RunFile, load_supernet
 from ofa_deploy.train.ranks import ALONE, Ranks
 from ofa_deploy.train.threads import keep_freed_memory

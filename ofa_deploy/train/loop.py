@@ -13,13 +13,12 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from ofa_deploy._files import exclusive, sha256_file, write_model
-from ofa_deploy._interrupt import Interrupted, Stop, heeding
-from ofa_deploy._progress import SILENT, Progress, Task
 from ofa_deploy.data import DataSplits
 from ofa_deploy.errors import InputError, StorageError, TrainingDivergedError
+from ofa_deploy.files import exclusive, sha256_file, write_model
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import load_checkpoint, save_tensors
+from ofa_deploy.terminal import SILENT, Interrupted, Progress, Stop, Task, heeding
 from ofa_deploy.train.checkpoint import (
     WEIGHTS,
     RunFile,

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ofa_deploy._files import write_text
+from ofa_deploy.files import write_text
 from ofa_deploy.train.batches import Batches
 from ofa_deploy.train.config import Common
 from ofa_deploy.train.plan import Phases

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ofa_deploy._progress import SILENT
 from ofa_deploy.profiling import RemoteTarget, Subject, measure
 from ofa_deploy.profiling.remote.bundle import agent_source
 from ofa_deploy.profiling.space_table import blocks_subject, network_subject, reference_arch
 from ofa_deploy.profiling.subject import write_models
 from ofa_deploy.space import Block, get_space
+from ofa_deploy.terminal import SILENT
 from tests.profiling.places import QUICK, Direct
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ofa_deploy import space as space_module
-from ofa_deploy._files import sha256_file
+from ofa_deploy.files import sha256_file
 from ofa_deploy.hardware import LatencyTable
 from ofa_deploy.search import FrontFile
 from ofa_deploy.space import SearchSpace
@@ -85,6 +85,7 @@ def test_everything_is_there(whole: tuple[Path, Any]) -> None:
     assert fingerprints(run)
     assert [f"[{i}/6] {name}" in said.stderr for i, name in enumerate(STEPS, 1)] == [True] * 6
     assert f"wrote {run / 'report.html'}" in said.stderr
+    assert "warning: 125 validation images are few to choose by" in said.stderr
     assert "top-1" in said.stdout
 
 

@@ -283,7 +283,7 @@ def held() -> Iterator[Callable[[Path], None]]:
     """Hold folders from another process."""
     script = (
         "import sys\n"
-        "from ofa_deploy._files import exclusive\n"
+        "from ofa_deploy.files import exclusive\n"
         "with exclusive(sys.argv[1]):\n"
         "    print('held', flush=True)\n"
         "    sys.stdin.read()\n"

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ofa_deploy._files import write_model
 from ofa_deploy.errors import InfeasibleError
+from ofa_deploy.files import write_model
 from ofa_deploy.hardware import LatencyTable
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.predict import AccuracyModel

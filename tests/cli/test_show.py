@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ofa_deploy._units import metric
 from ofa_deploy.hardware import LatencyTable
 from ofa_deploy.supernet import SubnetFile
+from ofa_deploy.terminal import metric
 
 Cli = Callable[..., Any]
 

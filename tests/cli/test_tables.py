@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import typer
 
-from ofa_deploy._folders import shipped
 from ofa_deploy.cli._legend import MOVED, SENTINELS
 from ofa_deploy.cli.main import app
+from ofa_deploy.files import shipped
 from ofa_deploy.hardware import LatencyTable, LoadMeter, table_csv
 from ofa_deploy.predict import latency_model
 from ofa_deploy.space import get_space

@@ -68,7 +68,7 @@ def test_bytes_that_are_no_text_are_refused(copy: Path) -> None:
 
 
 def test_manifest_larger_than_any_is_not_read(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ofa_deploy._files.MAX_JSON_BYTES", 1000)
+    monkeypatch.setattr("ofa_deploy.files.reading.MAX_JSON_BYTES", 1000)
     with pytest.raises(FileFormatError, match="more than the 1,000 allowed"):
         Bundle.read(copy)
 

@@ -12,7 +12,6 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from ofa_deploy._files import sha256_file
 from ofa_deploy.data import MEAN, STD, DataSplits, ImageSet
 from ofa_deploy.errors import (
     DeviceError,
@@ -28,6 +27,7 @@ from ofa_deploy.export import (
     export_subnet,
     load_manifest,
 )
+from ofa_deploy.files import sha256_file
 from ofa_deploy.graph import OPSET
 from ofa_deploy.hardware import Conditions, Measurement
 from ofa_deploy.pareto import Candidate

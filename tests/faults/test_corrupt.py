@@ -50,14 +50,14 @@ def test_every_reader_is_damaged() -> None:
     found = {
         str(path.relative_to(root))
         for path in root.rglob("*.py")
-        if reads.search(path.read_text()) and path.name != "_files.py"
+        if reads.search(path.read_text()) and path != root / "files" / "reading.py"
     }
     assert found <= READERS, f"damage what these read too: {sorted(found - READERS)}"
 
 
 READERS = {
     "cli/_page.py",
-    "_journal.py",
+    "files/journal.py",
     "cli/_settings.py",
     "cli/export.py",
     "cli/show.py",

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ofa_deploy._files import exclusive
-from ofa_deploy._journal import Journal
+from ofa_deploy.files import Journal, exclusive
 from tests.faults.disks import FILE_BYTES, VANISH, Outcome, clock_back, full_disk, vanished
 from tests.faults.injection import Commands, Done
 from tests.faults.killing import COMMANDS, World, differences, sampled

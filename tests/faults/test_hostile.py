@@ -9,9 +9,9 @@ from typing import Any
 import onnx
 import pytest
 
-from ofa_deploy._files import read_bytes, sha256_file
 from ofa_deploy.errors import FileFormatError, InputError, OfaDeployError
 from ofa_deploy.export import Bundle
+from ofa_deploy.files import read_bytes, sha256_file
 from ofa_deploy.hardware import Telemetry, import_tables, load_device
 from ofa_deploy.predict import load_accuracy_model
 from ofa_deploy.space import SearchSpace

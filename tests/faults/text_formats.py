@@ -244,7 +244,7 @@ IDENTITY = {"weights": "ab" * 32, "calibration": 100}
 
 def _journal_format() -> Format:
     """A journal of evaluations; what is not whole is left out, so that it is made again."""
-    from ofa_deploy._journal import Journal
+    from ofa_deploy.files import Journal
 
     records = [
         {"arch": arch.to_dict(), "top1": 60.5 + i}

@@ -98,7 +98,7 @@ def _run_record() -> Any:
 
 @cache
 def run_files() -> dict[str, bytes]:
-    from ofa_deploy._files import write_model
+    from ofa_deploy.files import write_model
     from ofa_deploy.supernet import save_tensors
 
     def make(folder: Path) -> dict[str, bytes]:

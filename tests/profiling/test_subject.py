@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 import pytest
 
-from ofa_deploy._progress import SILENT
 from ofa_deploy.errors import DeviceError
 from ofa_deploy.graph import build_empty, build_onnx
 from ofa_deploy.profiling import Subject, subject
 from ofa_deploy.profiling.subject import write_models
 from ofa_deploy.runtimes import get_runtime
 from ofa_deploy.space import SearchSpace
+from ofa_deploy.terminal import SILENT
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from PIL import Image
 from rich.console import Console
 from scipy.stats import binomtest
 
-from ofa_deploy._units import count, interval, metric, milliseconds, percent_within, size
 from ofa_deploy.errors import InputError, StorageError, UnknownNameError
 from ofa_deploy.pareto import Candidate, ParetoFront
 from ofa_deploy.report import (
@@ -40,6 +39,7 @@ from ofa_deploy.report.picture import draw
 from ofa_deploy.report.series import staircase
 from ofa_deploy.report.style import COLOURS, MacsScale, styles
 from ofa_deploy.space import Arch
+from ofa_deploy.terminal import count, interval, metric, milliseconds, percent_within, size
 
 HOSTILE = "_</script><img src=x onerror=alert(1)> $\\frac & \"[red]'"
 
@@ -189,7 +189,7 @@ def test_a_full_disk_leaves_the_old_file(
 
     old = tmp_path / "report"
     old.write_bytes(b"old")
-    monkeypatch.setattr("ofa_deploy._files.os.fsync", full)
+    monkeypatch.setattr("ofa_deploy.files.writing.os.fsync", full)
     with pytest.raises(StorageError, match="the disk is full"):
         write(old, pair())
     assert [path.name for path in tmp_path.iterdir()] == ["report"]

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ofa_deploy._units import metric, span
 from ofa_deploy.cost import AdditiveModel, macs_model, params_model, peak_memory_model
 from ofa_deploy.errors import (
     ConstraintError,
@@ -23,6 +22,7 @@ from ofa_deploy.predict import LatencyModel
 from ofa_deploy.search import Problem, parse_constraint, search
 from ofa_deploy.search.climb import Price
 from ofa_deploy.space import Arch, Population, SearchSpace
+from ofa_deploy.terminal import metric, span
 
 Floats = npt.NDArray[np.float64]
 

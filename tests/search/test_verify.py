@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ofa_deploy._units import span
 from ofa_deploy.cost import AdditiveModel
 from ofa_deploy.errors import ConstraintError, InfeasibleError, InputError
 from ofa_deploy.pareto import Candidate, ParetoFront
@@ -25,6 +24,7 @@ from ofa_deploy.search import (
     verify,
 )
 from ofa_deploy.space import Arch, Population, SearchSpace
+from ofa_deploy.terminal import span
 
 Floats = npt.NDArray[np.float64]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ofa_deploy._progress import Work
 from ofa_deploy.data import ImageSet
+from ofa_deploy.terminal import Work
 from ofa_deploy.train import Plan, Rule, RunFile
 
 OUTPUTS = ("metrics.csv", "run.json", "supernet.safetensors")

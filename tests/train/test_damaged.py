@@ -159,7 +159,7 @@ def test_damaged_run_file_is_refused(go: Train, state: Path, run: Path) -> None:
 
 HOLDS = """
 import sys
-from ofa_deploy._files import exclusive
+from ofa_deploy.files import exclusive
 
 with exclusive(sys.argv[1]):
     print("held", flush=True)

@@ -18,16 +18,16 @@ import pytest
 import torch
 
 from ofa_deploy import __version__
-from ofa_deploy._files import digest, write_model
-from ofa_deploy._interrupt import Interrupted
 from ofa_deploy.data import DataSplits, ImageSet
 from ofa_deploy.errors import (
     InputError,
     MismatchError,
     TrainingDivergedError,
 )
+from ofa_deploy.files import digest, write_model
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet, save_tensors
+from ofa_deploy.terminal import Interrupted
 from ofa_deploy.train import DepsConfig, Ranks, RunFile, Trainer, load_supernet, loop, train_step
 from ofa_deploy.train import trainer as trainer_module
 from tests.train.runs import OUTPUTS, Train, Watch, assert_same_outcome, stop_at

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal, NoReturn, Protocol, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from ofa_deploy._files import sha256_file
-from ofa_deploy._quantities import Count
+from ofa_deploy.checks import Count
 from ofa_deploy.errors import DeviceError
+from ofa_deploy.files import sha256_file
 from ofa_deploy.hardware import Identity, Telemetry
 from ofa_deploy.profiling.agent.main import FORM
 from ofa_deploy.profiling.process import Listener, Message, patience_s, printable

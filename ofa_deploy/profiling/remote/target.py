@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from ofa_deploy._progress import SILENT, Progress
 from ofa_deploy.errors import DeviceError
 from ofa_deploy.hardware import Device, Identity, Telemetry
 from ofa_deploy.profiling.agent.engines import engine_of
@@ -19,6 +18,7 @@ from ofa_deploy.profiling.process import Furthest
 from ofa_deploy.profiling.remote.pipe import Dropped
 from ofa_deploy.profiling.remote.session import Hello, Session, Transport
 from ofa_deploy.profiling.remote.ssh import Ssh
+from ofa_deploy.terminal import SILENT, Progress
 
 __all__ = ["RemoteTarget", "open_target"]
 

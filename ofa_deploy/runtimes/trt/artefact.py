@@ -14,9 +14,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ofa_deploy._files import digest, read_bytes, read_model, write_bytes, write_model
-from ofa_deploy._validation import problem
+from ofa_deploy.checks import problem
 from ofa_deploy.errors import DeviceError, FileFormatError
+from ofa_deploy.files import digest, read_bytes, read_model, write_bytes, write_model
 from ofa_deploy.runtimes.parts import pack_parts, unpack_parts
 from ofa_deploy.runtimes.trt.settings import EngineSettings
 

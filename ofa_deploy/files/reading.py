@@ -1,36 +1,22 @@
-"""Files that survive a crash, and are not believed until checked.
+"""Files that are not believed until checked.
 
-Writes go to a temporary file in the same folder, are synced, then renamed over the target; a
-reader sees the old file or the new one. Reads are bounded in size and refuse what they cannot
-understand in one line that names the file.
+Reads are bounded in size and refuse what they cannot understand in one line that names the file.
 """
 
-import errno
 import hashlib
-import importlib
 import json
 import os
 import re
 import stat
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import filelock
-
-from ofa_deploy._holder import holding, who_holds
-from ofa_deploy._leftovers import abandoned, held_file
-from ofa_deploy._validation import problem
-from ofa_deploy.errors import (
-    BusyError,
-    FileFormatError,
-    InputError,
-    MissingDependencyError,
-    StorageError,
-)
+from ofa_deploy.checks import problem
+from ofa_deploy.errors import FileFormatError, InputError
+from ofa_deploy.files.storage import storage_errors
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -40,24 +26,14 @@ if TYPE_CHECKING:
     Model = TypeVar("Model", bound="BaseModel")
 
 __all__ = [
+    "MAX_JSON_BYTES",
     "digest",
-    "disk_full",
-    "exclusive",
-    "make_folder",
-    "move_folder",
-    "optional_import",
     "parsed",
     "read_bytes",
     "read_json",
     "read_model",
     "read_toml",
     "sha256_file",
-    "storage_errors",
-    "write_bytes",
-    "write_json",
-    "write_model",
-    "write_text",
-    "write_with",
 ]
 
 MAX_JSON_BYTES = 256 * 2**20
@@ -65,103 +41,6 @@ MAX_TOML_BYTES = 2**20
 MAX_FILE_BYTES = 8 * 2**30
 _MAX_PARTS = 32  # of a TOML key, and of its tables within one another
 _WORD = re.compile(r"""[\w-]+|"[^"\n]*"|'[^'\n]*'""")
-_TEMPORARY = ".tmp"
-
-
-@contextmanager
-def storage_errors(path: Path, verb: str) -> Iterator[None]:
-    """Turn what the operating system says into one line that names the path."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file or folder") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: expected a file, found a folder") from None
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{path}: expected a folder, found a file on its path") from None
-    except OSError as error:
-        why = disk_full(error) or error.strerror or error
-        raise StorageError(f"cannot {verb} {path}: {why}") from error
-
-
-def disk_full(error: OSError) -> str:
-    """What to say where a disk or a quota is full; else nothing."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return ""
-    return "the disk is full; free some space and run again, finished work is kept"
-
-
-def write_with(path: Path | str, write: "Any") -> Path:
-    """Write atomically by calling ``write(temporary_path)``, then sync and rename.
-
-    Raises:
-        StorageError: on a full disk or a folder that cannot be written; the target is untouched.
-    """
-    path = Path(path)
-    with storage_errors(path, "write"):
-        make_folder(path.parent)
-        for left in abandoned(path.parent, rf"\.{re.escape(path.name)}\.", _TEMPORARY):
-            left.unlink(missing_ok=True)
-        with held_file(path.parent, f".{path.name}.", _TEMPORARY) as temporary:
-            try:
-                write(temporary)
-                with temporary.open("rb+") as file:
-                    os.fsync(file.fileno())
-                temporary.chmod(0o644)
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-        _sync_folder(path.parent)
-    return path
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it; new ones are synced into those that hold them."""
-    new = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for each in reversed(new):
-        _sync_folder(each.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # of a folder that may be written and not listed
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def move_folder(source: Path, target: Path) -> None:
-    """Rename a folder to a name that is free, on the same disk, and sync that."""
-    with storage_errors(target, "write"):
-        source.replace(target)
-        _sync_folder(target.parent)
-
-
-def write_bytes(path: Path | str, data: bytes) -> Path:
-    """Write ``data`` atomically."""
-    return write_with(path, lambda temporary: temporary.write_bytes(data))
-
-
-def write_text(path: Path | str, text: str) -> Path:
-    """Write UTF-8 ``text`` atomically."""
-    return write_bytes(path, text.encode(errors="backslashreplace"))
-
-
-def write_json(path: Path | str, value: Any) -> Path:
-    """Write ``value`` as indented JSON; NaN and infinities are refused."""
-    return write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-
-
-def write_model(path: Path | str, model: "BaseModel") -> Path:
-    """Write a pydantic model as JSON."""
-    return write_json(path, model.model_dump(mode="json", by_alias=True))
 
 
 def read_bytes(path: Path | str, *, limit: int = MAX_FILE_BYTES) -> bytes:
@@ -324,49 +203,3 @@ def digest(value: Any) -> str:
     """A short, stable name for a JSON-able value: 16 hexadecimal digits."""
     text = json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@contextmanager
-def exclusive(folder: Path | str) -> Iterator[None]:
-    """Hold ``folder`` for this process; the lock goes with the process, however it ends.
-
-    The process that holds it may enter again.
-
-    Raises:
-        BusyError: if another process holds it.
-    """
-    folder = Path(folder)
-    with storage_errors(folder, "write"):
-        make_folder(folder)
-    lock = filelock.FileLock(folder / ".lock", is_singleton=True)
-    again = lock.is_locked
-    with storage_errors(folder, "lock"):
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:  # an OSError too
-            who = who_holds(folder)
-            raise BusyError(
-                f"{folder}: another ofa-deploy is at work there{who and f' ({who})'}; wait for it, "
-                "or name another folder"
-            ) from None
-    try:
-        for left in abandoned(folder, r"\..+\.", _TEMPORARY):  # by a process killed while writing
-            left.unlink(missing_ok=True)
-        with nullcontext() if again else holding(folder):
-            yield
-    finally:
-        lock.release()
-
-
-def optional_import(module: str, *, extra: str) -> ModuleType:
-    """Import an optional package.
-
-    Raises:
-        MissingDependencyError: naming the pip extra that brings it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{module} is not installed ({error}); run: pip install 'ofa-deploy[{extra}]'"
-        ) from None

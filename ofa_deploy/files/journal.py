@@ -7,14 +7,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from ofa_deploy._files import (
-    MAX_JSON_BYTES,
-    digest,
-    parsed,
-    read_bytes,
-    storage_errors,
-    write_text,
-)
+from ofa_deploy.files.reading import MAX_JSON_BYTES, digest, parsed, read_bytes
+from ofa_deploy.files.storage import storage_errors
+from ofa_deploy.files.writing import write_text
 
 __all__ = ["Journal"]
 

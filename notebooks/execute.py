@@ -19,7 +19,7 @@ from nbclient import NotebookClient
 HERE = Path(__file__).resolve().parent
 NEEDS_WEIGHTS = "6_your_published_weights.ipynb"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_RUNNING = re.compile(r"^.*: \d+/\d+, \d+ s left.*\n", re.MULTILINE)  # progress of the while
+_RUNNING = re.compile(r"^.*: \d+/\d+, \d+ .*left.*\n", re.MULTILINE)  # progress of the while
 
 
 def names() -> list[str]:

@@ -18,7 +18,7 @@ from tests.cli.test_weights import TOML, published
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LAST = "6_your_published_weights.ipynb"
-SMALL = {"EPOCHS": "3", "IMAGES": "600", "MINUTES": "0.1", "SUBNETS": "9"}
+SMALL = {"EPOCHS": "3", "IMAGES": "600", "HELD_OUT": "400", "MINUTES": "0.1", "SUBNETS": "9"}
 # Loaded by every Python that is started: measuring processes answer with exact timings.
 STAND_IN = f"""
 import subprocess, sys
@@ -129,7 +129,8 @@ def test_outputs_are_tidied(tmp_path: Path) -> None:
 
     module = _executor()
     cell = nbformat.v4.new_code_cell("1")
-    said = ("train: 1/9, 8 s left\n", f"wrote {tmp_path}/a.json\n", f"{ROOT}/notebooks\n")
+    progress = ("train: 1/9, 8 s left\n", "train: 2/9, 7 min left loss 1\n")
+    said = (*progress, f"wrote {tmp_path}/a.json\n", f"{ROOT}/notebooks\n")
     cell.outputs = [nbformat.v4.new_output("stream", text=text) for text in said]
     made = module._tidy(nbformat.v4.new_notebook(cells=[cell]), tmp_path)
     (output,) = made.cells[0].outputs

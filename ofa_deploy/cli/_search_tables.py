@@ -74,7 +74,7 @@ def shorter(path: Path) -> Path:
 
 
 class TablesOfDevices:
-    """Finds the table of a device among those at hand: in ./latency_tables, or shipped.
+    """Finds the table of a device among those at hand: in ./latency_tables, shipped, or the run's.
 
     Args:
         space: of which it must be, if need be with other resolutions.
@@ -113,6 +113,8 @@ class TablesOfDevices:
         for path in table_files():  # the user's come first
             if path.parent.name == device:
                 files.setdefault(path.name, path)
+        if not self._fitting(list(files.values())) and (own := self._own(device)):
+            return own
         if not files:
             known = {path.parent.name for path in table_files()}
             hint = f"those that have a latency table; make one with: {self._profile(name)}"
@@ -130,6 +132,15 @@ class TablesOfDevices:
                 "one with --table FILE"
             )
         return fitting[0]
+
+    def _own(self, device: str) -> Path | None:
+        """The table that a quickstart left in its run, if it will do."""
+        from ofa_deploy.hardware import LatencyTable
+
+        path = self._run / "latency_table.json" if self._run else None
+        if path is None or not path.exists() or LatencyTable.load(path).conditions.device != device:
+            return None
+        return next(iter(self._fitting([path])), None)
 
     def _profile(self, name: str) -> str:
         """The command that makes such a table."""

@@ -41,8 +41,8 @@ def search(
     device: Annotated[
         list[str] | None,
         typer.Option(
-            help="Or a device, as profile named it, whose table is looked for in latency_tables; "
-            "may be repeated."
+            help="Or a device, as profile named it, whose table is in latency_tables or in "
+            "the run; may be repeated."
         ),
     ] = None,
     runtime: Annotated[

@@ -7,6 +7,8 @@ from threading import Barrier
 
 import torch
 
+from ofa_deploy.errors import DeviceError
+
 __all__ = ["keep_freed_memory", "pass_threads", "repeatable_kernels", "threads_for"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -45,6 +47,9 @@ def pass_threads(count: int, threads: int) -> Executor:
     """Threads on which torch's operations take ``threads`` threads each.
 
     Operations of small networks gain little from a second thread: passes side by side gain more.
+
+    Raises:
+        DeviceError: if the system starts no more threads.
     """
     own = torch.get_num_threads()
     ready = Barrier(count)
@@ -55,7 +60,15 @@ def pass_threads(count: int, threads: int) -> Executor:
         ready.wait()
 
     executor = ThreadPoolExecutor(count, "pass")
-    for each in [executor.submit(prepare) for _ in range(count)]:
-        each.result()
+    try:
+        for each in [executor.submit(prepare) for _ in range(count)]:
+            each.result()
+    except RuntimeError as error:  # the others would wait for one that never comes
+        ready.abort()
+        executor.shutdown()
+        raise DeviceError(
+            f"expected {count} threads, found that the system gives no more of them ({error}); "
+            "use fewer with --threads, or raise the limit of processes (ulimit -u)"
+        ) from error
     torch.set_num_threads(own)  # MKL's is one number for the whole process
     return executor

@@ -79,7 +79,7 @@ def test_everything_is_there(whole: tuple[Path, Any]) -> None:
     page = (run / "report.html").read_text()
     _, _, proposed = page.partition("What to run next")
     names = re.findall(r">ofa-deploy (\w+) ", proposed)
-    assert names[:2] == ["export", "show"]
+    assert names[:3] == ["export", "show", "search"]
     assert RunFile.load(run).weights_sha256 == sha256_file(run / "supernet.safetensors")
     assert {path.name for path in (run / "bundles").iterdir()} == set(NAMES)
     assert fingerprints(run)

@@ -81,6 +81,21 @@ def test_a_device_and_a_file(cli: Cli, run: Path, here: Path) -> None:
     assert {"latency[orin]", "latency[other]"} <= predictions(run)[0].keys()
 
 
+def test_a_runs_own_table_serves_where_none_is_at_hand(cli: Cli, run: Path) -> None:
+    """A quickstart keeps its table in its run; one that was profiled since comes first."""
+    measured_table(NANO, "orin", slow=3.0).save(run / "latency_table.json")
+    assert "unknown device 'pi-5'" in cli(*asked(run, "pi-5")).error(1)
+    latencies = []
+    for _ in range(2):
+        made = cli(*asked(run, "orin"), "--no-verify")
+        assert made.code == 0, made.stderr
+        latencies.append(max(each["latency"] for each in predictions(run)))
+        profiled("orin")
+    assert latencies[0] == pytest.approx(3 * latencies[1], rel=0.2)
+    (run / "latency_table.json").write_text("{")
+    assert "latency_table.json: not readable as JSON" in cli(*asked(run, "pi-5")).error(1)
+
+
 def test_several_tables_of_a_device_are_listed(cli: Cli, run: Path) -> None:
     paths = [profiled("orin", precision) for precision in ("fp32", "int8")]
     message = cli(*asked(run, "orin"), "--no-verify").error(1)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ofa_deploy.data import DataSplits
-from ofa_deploy.errors import TrainingDivergedError
+from ofa_deploy.errors import DeviceError, TrainingDivergedError
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import Supernet
 from ofa_deploy.train import (
@@ -52,6 +52,20 @@ def test_threads_of_operations(side_by_side: Executor) -> None:
         found = {executor.submit(torch.get_num_threads).result() for _ in range(8)}
     assert found == {3}
     assert torch.get_num_threads() == own
+
+
+def test_no_more_threads_is_said_and_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, start = threading.active_count(), threading.Thread.start
+
+    def few(thread: threading.Thread) -> None:
+        if threading.active_count() > before + 1:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", few)
+    with pytest.raises(DeviceError, match="expected 4 threads.*can't start.*--threads"):
+        pass_threads(4, 1)
+    assert threading.active_count() == before
 
 
 def test_same_bits_as_one_after_the_other(

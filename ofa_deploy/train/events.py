@@ -1,6 +1,7 @@
 """TensorBoard event files of a run: RUN/events, to look at while it trains."""
 
 import math
+import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -57,15 +58,21 @@ class EventLog:
             self._told = True
 
     def _open(self, step: int) -> None:
-        from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.record_writer import RecordWriter
 
         assert self._folder is not None
         self._folder.mkdir(parents=True, exist_ok=True)
-        # Names of that writer differ by the second, and it empties a file of its name.
-        self._file = EventsWriter(str(self._folder / "events"), f".{step}")
+        now = time.time()
+        # A start within the same second has a name of its own: that writer empties its file.
+        name = f"events.out.tfevents.{now:.0f}.{socket.gethostname()}.{step}"
+        self._file = RecordWriter(str(self._folder / name))
         begins = SessionLog(status=SessionLog.START)
-        self._file.write_event(Event(wall_time=time.time(), step=step, session_log=begins))
+        for event in (
+            Event(wall_time=now, file_version="brain.Event:2"),
+            Event(wall_time=now, step=step, session_log=begins),
+        ):
+            self._file.write(event.SerializeToString())
         self._file.flush()
 
     def _add(self, step: int, values: Mapping[str, float]) -> None:
@@ -74,7 +81,7 @@ class EventLog:
 
         for name, value in values.items():
             event = Event(wall_time=time.time(), step=step, summary=scalar(name, value))
-            self._file.write_event(event)
+            self._file.write(event.SerializeToString())
         if time.monotonic() - self._flushed >= _FLUSH_SECONDS:
             self._file.flush()
             self._flushed = time.monotonic()
@@ -83,6 +90,8 @@ class EventLog:
         file, self._file = self._file, None
         if file is not None:
             with suppress(OSError):  # of a full disk those files speak that cannot be spared
+                file.flush()
+            with suppress(OSError):
                 file.close()
 
     def __enter__(self) -> Self:

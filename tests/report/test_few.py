@@ -10,7 +10,7 @@ from ofa_deploy.pareto import Candidate, ParetoFront
 from ofa_deploy.report import MOST, Series, few_rows, front_rows, front_table
 from ofa_deploy.report.few import best_places, few_places
 from ofa_deploy.space import Arch
-from tests.report.test_report import arch
+from tests.report.fronts import arch
 
 
 def network(

@@ -34,7 +34,7 @@ NOT_RUN = {
     "train --init ofa_mbv3": "needs published weights, as above",
     "evaluate runs/published": "needs published weights, as above",
     "export --run runs/published": "needs published weights, as above",
-    "tables import --from ofa-yaml": "needs published tables; tests/cli/test_tables.py makes some",
+    "tables import --from ofa-yaml": "needs published tables; tests/cli/tables makes some",
     "predictors import": "needs a published predictor; tests/cli/test_plan.py makes one",
     "search --accuracy mlp.onnx": "needs the two above",
 }

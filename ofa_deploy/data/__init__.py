@@ -7,7 +7,7 @@ from ofa_deploy.data.files import ImageFiles
 from ofa_deploy.data.folder import folder_images, image_folder
 from ofa_deploy.data.glyphs import glyphs
 from ofa_deploy.data.hub import SHORT_NAMES
-from ofa_deploy.data.images import Images, ImageSet
+from ofa_deploy.data.images import Images, ImageSet, in_proportion
 from ofa_deploy.data.preprocess import MEAN, STD, normalise
 from ofa_deploy.data.splits import DataSplits, full_name, load_data
 
@@ -26,6 +26,7 @@ __all__ = [
     "full_name",
     "glyphs",
     "image_folder",
+    "in_proportion",
     "load_data",
     "normalise",
     "read_image",

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ofa_deploy.errors import InputError
 
-__all__ = ["ImageSet", "Images", "Indices", "check_labels", "held_out_mask"]
+__all__ = ["ImageSet", "Images", "Indices", "check_labels", "held_out_mask", "in_proportion"]
 
 Indices = npt.NDArray[np.integer] | Sequence[int] | slice
 
@@ -100,6 +100,14 @@ class ImageSet:
         """Every pixel and every label."""
         yield np.ascontiguousarray(self.images).data
         yield np.ascontiguousarray(self.labels).data
+
+
+def in_proportion(images: Images, count: int) -> Images:
+    """``count`` images, each class in proportion, always the same ones; all if there are fewer.
+
+    Test sets lie sorted by class: their first images would be those of the first classes.
+    """
+    return images if count >= len(images) else images.split(count, seed=0)[1]
 
 
 def check_labels(labels: npt.NDArray[np.int64], images: int, classes: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ofa_deploy import __version__
-from ofa_deploy.data import MEAN, STD, Images
+from ofa_deploy.data import MEAN, STD, Images, in_proportion
 from ofa_deploy.errors import InputError, MismatchError
 from ofa_deploy.export.classify import run_in_batches
 from ofa_deploy.export.gate import (
@@ -92,7 +92,7 @@ def draft(
     ensemble = load_members(path)
     _check(path, ensemble.record, test, options)
     if options.test_images is not None:
-        test = test.take(slice(options.test_images))
+        test = in_proportion(test, options.test_images)
     source = Source(ensemble, options, calibration, progress)
     records, sessions, artefacts = _build(source, stage)
     top1 = None

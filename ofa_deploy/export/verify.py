@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ofa_deploy.data import Images
+from ofa_deploy.data import Images, in_proportion
 from ofa_deploy.errors import (
     DeviceError,
     FileFormatError,
@@ -268,7 +268,7 @@ class Bundle:
         top1, then = None, None
         if test is not None and file.record.accuracy is not None:
             then = file.record.accuracy.top1
-            same = test.take(slice(file.record.accuracy.images))
+            same = in_proportion(test, file.record.accuracy.images)
             top1 = top1_of(lambda images: file.logits(file.prepare(images)), same)
             exact = file.record.precision == "fp32"
             allowed = top1_allowance(len(same)) if exact else self.manifest.allowed_loss

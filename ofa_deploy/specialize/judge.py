@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ofa_deploy.data import Images
+from ofa_deploy.data import Images, in_proportion
 from ofa_deploy.specialize.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from ofa_deploy.specialize.cost import layer_macs
 from ofa_deploy.specialize.quality import Diversity, Quality, diversity, quality
@@ -72,8 +72,8 @@ def judge(
     """Judge on images that had no part in training or choosing.
 
     Args:
-        corrupted_images: how many of them to corrupt, the first ones; all when not given, 0 for
-            none.
+        corrupted_images: how many of them to corrupt, each class in proportion; all when not
+            given, 0 for none.
         label: of its bar.
     """
     labels = images.labels
@@ -82,7 +82,7 @@ def judge(
     with progress.task(label, 1 + len(kinds)) as task:
         members = member_probabilities(ensemble, images)
         task.advance()
-        some = images.take(np.arange(count))
+        some = in_proportion(images, count) if count else images
         corrupted = {}
         for name, severity in kinds:
             found = member_probabilities(ensemble, some, (name, severity)).mean(0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ofa_deploy.data import MEAN, STD, ImageSet, normalise
+from ofa_deploy.data import MEAN, STD, ImageSet, in_proportion, normalise
 from ofa_deploy.errors import InputError
 
 
@@ -55,6 +55,16 @@ def test_what_does_not_fit_is_refused(fields: dict[str, Any], match: str) -> Non
     assert ImageSet(**good)
     with pytest.raises(InputError, match=match):
         ImageSet(**{**good, **fields})
+
+
+def test_a_part_has_each_class_in_proportion_and_is_always_the_same() -> None:
+    """Sets lie sorted by class, so the first images would be those of the first classes."""
+    made = numbered([0] * 40 + [1] * 20 + [2] * 20 + [3] * 20)
+    some = in_proportion(made, 10)
+    assert np.bincount(some.labels).tolist() == [4, 2, 2, 2]
+    assert indices(in_proportion(made, 10)) == indices(some)
+    assert in_proportion(made, 100) is made is in_proportion(made, 1_000)
+    assert len(in_proportion(made, 1)) == 1
 
 
 def test_take_keeps_the_order_asked_for() -> None:

@@ -1,5 +1,6 @@
 """Bundles read with suspicion, and their gate run again."""
 
+import importlib
 import json
 import os
 import shutil
@@ -13,10 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ofa_deploy.errors import FileFormatError, InputError, MissingDependencyError, UnknownNameError
-from ofa_deploy.export import Bundle, Manifest, get_target, load_manifest
+from ofa_deploy.export import (
+    Bundle,
+    ExportOptions,
+    Manifest,
+    export_subnet,
+    get_target,
+    load_manifest,
+)
 from ofa_deploy.export.manifest import is_plain
 from ofa_deploy.export.probe import Probe, probe_images
+from tests.export.conftest import CLASSES
 from tests.export.tampering import Edit, edited, renew
+
+draft_module: Any = importlib.import_module("ofa_deploy.export.draft")
 
 
 def refused(folder: Path, message: str) -> None:
@@ -281,6 +292,27 @@ def test_gate_holds_where_the_bundle_was_made(whole: Any) -> None:
         assert each.sqnr_db == pytest.approx(each.sqnr_db_then, abs=0.5)
         assert each.top1 == pytest.approx(whole.manifest.targets[name].accuracy.top1, abs=0.5)
         assert each.top1_then == whole.manifest.targets[name].accuracy.top1
+
+
+def test_a_part_of_the_test_images_has_all_classes_and_is_found_again(
+    saved: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = saved.test.take(np.argsort(saved.test.labels, kind="stable"))
+    seen: list[list[int]] = []
+    compare = draft_module.compare
+
+    def watched(sessions: Any, subnet: Any, resolution: int, images: Any, progress: Any) -> Any:
+        seen.append(np.bincount(images.labels).tolist())
+        return compare(sessions, subnet, resolution, images, progress)
+
+    monkeypatch.setattr(draft_module, "compare", watched)
+    options = ExportOptions(test_images=30, measure=False)
+    made = export_subnet(saved.path, tmp_path / "b", test, options=options)
+    (counts,) = seen
+    assert sum(counts) == 30 and len(counts) == len(CLASSES) and max(counts) - min(counts) <= 3
+    found = Bundle.read(tmp_path / "b").rerun(test)["onnx"]
+    assert made.targets["onnx"].accuracy is not None
+    assert (found.verdict, found.top1) == ("holds", made.targets["onnx"].accuracy.top1)
 
 
 def test_gate_holds_without_data(whole: Any) -> None:

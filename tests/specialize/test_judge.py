@@ -1,5 +1,8 @@
 """What is told of a network or an ensemble."""
 
+import importlib
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +20,8 @@ from ofa_deploy.supernet import Ensemble, load_members, to_tensor, top1
 from tests.specialize.conftest import Cut
 from tests.specialize.test_ensemble import CASES, ensemble
 
+judge_module: Any = importlib.import_module("ofa_deploy.specialize.judge")
+
 
 @pytest.fixture(scope="module")
 def alone(cut: Cut) -> Ensemble:
@@ -32,6 +37,23 @@ def test_a_subnet_is_judged_as_top1_does(alone: Ensemble, data: DataSplits) -> N
     row = found.row()
     assert row["top1_corrupted"] == pytest.approx(np.mean([row[f"top1_{n}"] for n in CORRUPTIONS]))
     assert row["members"] == 1 and all(np.isfinite(value) for value in row.values())
+
+
+def test_corrupted_images_are_of_all_classes(
+    alone: Ensemble, data: DataSplits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = data.test.take(np.argsort(data.test.labels, kind="stable"))
+    seen: list[set[int]] = []
+    answers = judge_module.member_probabilities
+
+    def watched(ensemble: Ensemble, images: Any, *corruption: Any) -> Any:
+        seen.append(set(images.labels.tolist()))
+        return answers(ensemble, images, *corruption)
+
+    monkeypatch.setattr(judge_module, "member_probabilities", watched)
+    every = set(test.labels.tolist())
+    judge(alone, test, corrupted_images=3 * len(every))
+    assert len(seen) == 26 and all(each == every for each in seen)
 
 
 def test_corrupted_images_are_seen_corrupted(alone: Ensemble, data: DataSplits) -> None:

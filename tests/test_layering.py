@@ -41,6 +41,11 @@ SIDEWAYS = {
     ("__main__", "cli"),
 }
 TORCH_FREE = (
+    "errors",
+    "files",
+    "terminal",
+    "checks",
+    "system",
     "space",
     "pareto",
     "data",

@@ -4,6 +4,7 @@ import platform
 from importlib import metadata
 
 from ofa_deploy import __version__
+from ofa_deploy.hardware.engine import PACKAGES
 
 __all__ = ["engine_versions", "version_text"]
 
@@ -11,11 +12,8 @@ __all__ = ["engine_versions", "version_text"]
 _DISTRIBUTIONS = {
     "torch": ("torch",),
     "onnx": ("onnx",),
-    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
-    "openvino": ("openvino",),
+    **PACKAGES,
     "nncf": ("nncf",),
-    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
-    "tensorrt-rtx": ("tensorrt-rtx-cu13", "tensorrt-rtx"),
 }
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from ofa_deploy.data.files import FolderSource, ImageFiles, Parts
 from ofa_deploy.errors import InputError
+from ofa_deploy.files.storage import storage_errors
 
 __all__ = ["SUFFIXES", "folder_images", "folder_parts", "image_folder"]
 
@@ -17,8 +18,8 @@ _VALIDATION = ("validation", "valid", "val")
 def image_folder(folder: Path, *, size: int, classes: tuple[str, ...] | None = None) -> ImageFiles:
     """List ``folder/CLASS/*.png`` (and the other ``SUFFIXES``), classes in alphabetical order.
 
-    Sub-folders of a class are searched too; hidden files and folders are passed over. No image is
-    read yet.
+    Sub-folders of a class are searched too, links among them; hidden files and folders are passed
+    over. No image is read yet.
 
     Args:
         size: height and width in pixels that the images are brought to.
@@ -26,6 +27,7 @@ def image_folder(folder: Path, *, size: int, classes: tuple[str, ...] | None = N
 
     Raises:
         InputError: if there are fewer than two classes, or a class is empty or unexpected.
+        StorageError: if a folder cannot be read: its images would be missing without a word.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected one sub-folder of images a class")
@@ -75,7 +77,9 @@ def folder_images(folder: Path) -> list[Path]:
 
 
 def _one_class(folder: Path) -> str:
-    """What to add where images lie right in a folder."""
+    """What to add where one class is none: images lie right in the folder, or one part of two."""
+    if (folder / "train").is_dir():
+        return f"; to split what is in train, give {folder / 'train'}, or put a test beside it"
     if not any(path.name.lower().endswith(SUFFIXES) for path in folder.iterdir()):
         return ""
     parent = folder.absolute().parent
@@ -84,11 +88,35 @@ def _one_class(folder: Path) -> str:
 
 def _files(folder: Path, name: str) -> list[str]:
     """The images below ``folder/name``, relative to ``folder``, in the order of their paths."""
-    found = []
-    for parent, folders, files in os.walk(folder / name):
-        folders[:] = [each for each in folders if each[0] != "."]
+    found: list[str] = []
+    seen = {_inode(folder / name)}
+    for parent, folders, files in os.walk(folder / name, onerror=_unreadable, followlinks=True):
+        # Sorted, so that of several ways to one folder always the same is taken.
+        folders[:] = [
+            each
+            for each in sorted(folders)
+            if each[0] != "." and _new(_inode(Path(parent, each)), seen)
+        ]
         below = Path(parent).relative_to(folder)
         for file in files:
             if file[0] != "." and file.lower().endswith(SUFFIXES):
                 found.append((below / file).as_posix())
     return sorted(found, key=lambda path: path.split("/"))
+
+
+def _inode(folder: Path) -> tuple[int, int]:
+    with storage_errors(folder, "read"):
+        found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _new(inode: tuple[int, int], seen: set[tuple[int, int]]) -> bool:
+    """Whether a folder was not met before: a link may lead back up."""
+    before = len(seen)
+    seen.add(inode)
+    return len(seen) > before
+
+
+def _unreadable(error: OSError) -> None:
+    with storage_errors(Path(error.filename), "read"):
+        raise error

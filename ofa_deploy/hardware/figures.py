@@ -1,19 +1,19 @@
 """What files of other makers say of a block: a few numbers, none of them believed unchecked."""
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ofa_deploy.checks import decimal
 from ofa_deploy.errors import FileFormatError
 from ofa_deploy.space import Block
 
 __all__ = ["MAX_BYTES", "Figure", "Form", "Readings", "clean", "count", "positive", "spread"]
 
 MAX_BYTES = 16 * 2**20  # a file; published tables have 15 kB
-_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 _LONGEST = 120
+_LEAST, _MOST = 1e-12, 1e12  # of a figure, in any unit of time; their squares and sums stay finite
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def clean(text: str) -> str:
 
 
 def _number(text: str, where: str, expected: str) -> float:
-    value = float(text) if _DECIMAL.fullmatch(text) else math.nan
-    if not math.isfinite(value):
+    value = decimal(text)
+    if not abs(value) <= _MOST:
         raise FileFormatError(f"{where}: expected {expected}, found {clean(text)}")
     return value
 
@@ -83,17 +83,17 @@ def positive(text: str, where: str) -> float:
     """A latency.
 
     Raises:
-        FileFormatError: if it is not a number, NaN, infinite, zero or negative.
+        FileFormatError: if it is not a number, NaN, infinite, zero, negative or beyond measure.
     """
-    expected = "a latency greater than 0"
-    if (value := _number(text, where, expected)) > 0:
+    expected = f"a latency greater than 0, from {_LEAST:g} to {_MOST:g}"
+    if (value := _number(text, where, expected)) >= _LEAST:
         return value
     raise FileFormatError(f"{where}: expected {expected}, found {clean(text)}")
 
 
 def spread(text: str, where: str) -> float:
     """A spread or standard deviation; as ``positive``, but 0 will do."""
-    expected = "a spread of 0 or more"
+    expected = f"a spread of 0 or more, up to {_MOST:g}"
     if (value := _number(text, where, expected)) >= 0:
         return value
     raise FileFormatError(f"{where}: expected {expected}, found {clean(text)}")

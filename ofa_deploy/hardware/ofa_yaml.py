@@ -34,6 +34,7 @@ __all__ = ["OFA_YAML"]
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MOST_FILES = 256
+_MOST_PIXELS = 1024  # that a name is taken to mean; larger numbers may be years
 _FIELDS = ("mean", "std", "count")
 
 
@@ -85,13 +86,14 @@ def _resolution(file: Path, figures: dict[str, Figure]) -> set[int]:
     """What a file's name and its stem say; they must agree."""
     stems = [re.match(r"Conv-input:(\d{1,5})x\1x", name, re.ASCII) for name in figures]
     inside = {int(match[1]) for match in stems if match}
-    named = re.match(r"(\d{2,4})_", file.name, re.ASCII)
-    if named and inside and inside != {int(named[1])}:
+    found = re.match(r"(\d{2,4})_", file.name, re.ASCII)
+    named = {int(found[1])} if found and int(found[1]) <= _MOST_PIXELS else set()
+    if named and inside and inside != named:
         sizes = ", ".join(str(size) for size in sorted(inside))
         raise FileFormatError(
-            f"{file}: named for {named[1]} pixels, but its stem is for {sizes}; which is wrong?"
+            f"{file}: named for {named.pop()} pixels, but its stem is for {sizes}; which is wrong?"
         )
-    return inside or ({int(named[1])} if named else set())
+    return inside or named
 
 
 def _pooled(figures: Sequence[Figure]) -> Figure:

@@ -150,6 +150,8 @@ class _Kept:
     ) -> bool:
         """Whether the window stands: the reference did not move, or has moved too often."""
         low, high = sorted((float(np.median(before)), float(np.median(after))))
+        if low <= 0:
+            raise ValueError("the engine's own clock tells 0 ms for the reference network")
         if high / low - 1 > self.protocol.tolerance and self.rejected <= self.windows:
             self.rejected += 1
             return False

@@ -8,6 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from ofa_deploy.checks import LEAST_MS, MOST_MS, decimal
 from ofa_deploy.errors import FileFormatError
 from ofa_deploy.files import read_bytes
 
@@ -89,9 +90,10 @@ def _cells(row: Mapping[str | None, Any]) -> int:
 def _point(path: Path | str, line: int, row: Mapping[str, str]) -> ExternalPoint:
     where = f"{path}: line {line}"
     accuracy = _number(where, "accuracy", row, "a percentage from 0 to 100")
-    latency = _number(where, "latency_ms", row, "a positive number of ms")
-    if latency <= 0:
-        raise FileFormatError(f"{where}: latency_ms: expected a positive number, found {latency:g}")
+    expected = f"a positive number of ms, {LEAST_MS:g} to {MOST_MS:g}"
+    latency = _number(where, "latency_ms", row, expected)
+    if not LEAST_MS <= latency <= MOST_MS:
+        raise FileFormatError(f"{where}: latency_ms: expected {expected}, found {latency:g}")
     if not 0 <= accuracy <= 100:
         raise FileFormatError(f"{where}: accuracy: expected 0 to 100 percent, found {accuracy:g}")
     return ExternalPoint(
@@ -100,11 +102,8 @@ def _point(path: Path | str, line: int, row: Mapping[str, str]) -> ExternalPoint
 
 
 def _number(where: str, column: str, row: Mapping[str, str], expected: str) -> float:
-    text = row[column]
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
+    text = row[column].strip()
+    value = decimal(text)
     if not isfinite(value):
         raise FileFormatError(f"{where}: {column}: expected {expected}, found {text[:40]!r}")
     return value
@@ -113,7 +112,9 @@ def _number(where: str, column: str, row: Mapping[str, str], expected: str) -> f
 def _text(where: str, column: str, row: Mapping[str, str]) -> str:
     text = row.get(column, "").strip()
     if len(text) > MAX_NAME or not text.isprintable() or (column == "name" and not text):
+        least = "1 to" if column == "name" else "at most"
         raise FileFormatError(
-            f"{where}: {column}: expected 1 to {MAX_NAME} printable characters, found {text[:40]!r}"
+            f"{where}: {column}: expected {least} {MAX_NAME} printable characters, found "
+            f"{text[:40]!r}"
         )
     return text

@@ -91,9 +91,10 @@ def _place(point: ExternalPoint, names: Sequence[str], series_list: Sequence[Ser
         return next(iter(matching))
     known = ", ".join(repr(name) for name in names)
     found = f"device {point.device!r}" if point.device else "no device"
+    mend = "correct it there" if point.device else "name it in the column 'device'"
     raise InputError(
         f"external point {point.name!r}: expected the device of one panel ({known}), found "
-        f"{found}; name it in the column 'device'"
+        f"{found}; {mend}"
     )
 
 

@@ -20,7 +20,6 @@ __all__ = [
     "check_build",
     "check_calibration",
     "check_least",
-    "one_line",
 ]
 
 Floats = npt.NDArray[np.float32]
@@ -216,8 +215,3 @@ class ByteMath:
 
 
 PROCESSORS = ("here", "arm", "x86", "x86-vnni")
-
-
-def one_line(error: Exception) -> str:
-    """What an engine says, on one line of bounded length."""
-    return " ".join(str(error).split())[:300]

@@ -5,7 +5,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ofa_deploy.errors import InputError
-from ofa_deploy.runtimes.base import one_line
+from ofa_deploy.hardware.engine import one_line
 
 __all__ = ["half"]
 

@@ -11,7 +11,8 @@ import onnx
 import onnxruntime as ort
 
 from ofa_deploy.errors import DeviceError
-from ofa_deploy.runtimes.base import ByteMath, Floats, Runtime, Session, check_build, one_line
+from ofa_deploy.hardware.engine import one_line
+from ofa_deploy.runtimes.base import ByteMath, Floats, Runtime, Session, check_build
 from ofa_deploy.runtimes.onnx_file import check_self_contained
 from ofa_deploy.runtimes.onnx_fp16 import half
 from ofa_deploy.runtimes.ort_session import bind, missing, open_session

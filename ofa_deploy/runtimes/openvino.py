@@ -10,6 +10,7 @@ import onnx
 
 from ofa_deploy.errors import DeviceError
 from ofa_deploy.files import scratch
+from ofa_deploy.hardware.engine import one_line
 from ofa_deploy.runtimes.base import (
     ByteMath,
     Floats,
@@ -17,7 +18,6 @@ from ofa_deploy.runtimes.base import (
     Session,
     check_build,
     check_calibration,
-    one_line,
 )
 from ofa_deploy.runtimes.openvino_library import core, nncf, openvino, signal_stack_kept
 from ofa_deploy.runtimes.parts import pack_parts, unpack_parts

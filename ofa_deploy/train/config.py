@@ -93,7 +93,7 @@ class Common(BaseModel):
         return text
 
     @classmethod
-    def build(cls, **settings: object) -> Self:
+    def build(cls, /, **settings: object) -> Self:
         """Validate settings from a person, strictly: text is no number, nor is ``true``.
 
         Args:
@@ -251,7 +251,7 @@ _BY_METHOD: dict[str, type[TrainConfig]] = {
 METHODS = tuple(_BY_METHOD)
 
 
-def build_config(method: str, **settings: object) -> TrainConfig:
+def build_config(method: str, /, **settings: object) -> TrainConfig:
     """The config of a method, from a person's settings.
 
     Raises:

@@ -1,7 +1,9 @@
 """Folders of images: what is read, what is refused, and how it becomes three sets."""
 
+import errno
 import importlib
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 
 from ofa_deploy.data import Images, ImageSet, full_name, image_folder, load_data, read_image
-from ofa_deploy.errors import InputError
+from ofa_deploy.errors import InputError, StorageError
 
 splits_module: Any = importlib.import_module("ofa_deploy.data.splits")
 
@@ -211,6 +213,44 @@ def test_what_is_no_image_is_passed_over(tmp_path: Path) -> None:
     made = image_folder(tmp_path, size=4)
     assert made.labels.tolist() == [0, 1, 1]
     assert len(made.in_memory()) == 3
+
+
+def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
+    tree(tmp_path / "set", {"red": 1, "blue": 1})
+    for name in ("1", "2", "3"):
+        save(tmp_path / "elsewhere" / f"{name}.png")
+    red = tmp_path / "set" / "red"
+    (red / "more").symlink_to(tmp_path / "elsewhere")
+    (red / "again").symlink_to(tmp_path / "elsewhere")
+    (red / "loop").symlink_to(tmp_path / "set")
+    (red / "nowhere").symlink_to(tmp_path / "gone")
+    made = image_folder(tmp_path / "set", size=4)
+    assert np.bincount(made.labels).tolist() == [1, 5]  # blue, through the loop, is red too
+    assert len(made.in_memory()) == 6
+
+
+def test_folder_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its images would be missing without a word."""
+    tree(tmp_path, {"red": 1, "blue": 1})
+    save(tmp_path / "red" / "locked" / "more.png")
+    scandir = os.scandir
+
+    def locked(path: Any) -> Any:
+        if Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    with pytest.raises(StorageError, match="cannot read .*red/locked: Permission denied"):
+        image_folder(tmp_path, size=4)
+
+
+def test_part_for_training_alone_is_named(tmp_path: Path) -> None:
+    tree(tmp_path / "train", {"red": 2, "blue": 2})
+    with pytest.raises(InputError, match=f"found 1; .* give {tmp_path}/train, or put a test"):
+        load_data(str(tmp_path), size=4, test=1)
 
 
 def test_same_folder_is_the_same_set(tmp_path: Path) -> None:

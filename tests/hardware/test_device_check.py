@@ -13,7 +13,7 @@ from ofa_deploy.hardware import (
     load_device,
     power_objections,
 )
-from ofa_deploy.hardware.engine import engine_of
+from ofa_deploy.hardware.engine import PACKAGES, engine_of
 from ofa_deploy.profiling.agent import engines as agent_engines
 from ofa_deploy.runtimes import RUNTIMES
 
@@ -168,6 +168,6 @@ def test_power_alone_can_be_checked() -> None:
 def test_engines_have_the_names_by_which_they_are_found() -> None:
     """By one rule, here and in what looks for them."""
     assert agent_engines.engine_of is engine_of
-    assert {engine_of(name) for name in RUNTIMES} == set(agent_engines._PACKAGES)
+    assert {engine_of(name) for name in RUNTIMES} == set(PACKAGES)
     gpu = device(runtimes=["onnxruntime-cuda", "tensorrt-rtx"])
     assert check_device(gpu, ORIN, GOOD, engines=["onnxruntime", "tensorrt-rtx"]) == []

@@ -150,6 +150,9 @@ def test_block_and_fields_must_agree(file: Path, ms_of: Any, tiny_space: SearchS
         ("ms", "True"),
         ("ms", ""),
         ("ms", "1_0"),
+        ("ms", "1e-320"),
+        ("ms", "1e300"),
+        ("spread", "1e300"),
         ("ms", "٣"),
         ("spread", "-0.1"),
         ("spread", "nan"),
@@ -169,9 +172,7 @@ def test_value_that_makes_no_sense_names_its_line(
         read(file, tiny_space)
 
 
-@pytest.mark.parametrize(
-    ("column", "value"), [("ms", "1e-320"), ("ms", "1e300"), ("spread", "1e300")]
-)
+@pytest.mark.parametrize(("column", "value"), [("ms", "1e-11"), ("ms", "1e10"), ("spread", "1e7")])
 def test_value_beyond_all_devices_names_its_block(
     file: Path, tiny_space: SearchSpace, column: str, value: str
 ) -> None:

@@ -235,6 +235,30 @@ def test_resolution_that_lacks_its_stem_is_not_dropped(
         read(folder, tiny_space)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("mean", "1e308", "a latency greater than 0, from 1e-12 to 1e.12"),
+        ("mean", "1e-300", "a latency greater than 0"),
+        ("std", "1e200", "a spread of 0 or more, up to 1e.12"),
+    ],
+)
+def test_figures_whose_squares_have_no_number_are_refused(
+    folder: Path, tiny_space: SearchSpace, field: str, value: str, expected: str
+) -> None:
+    """Figures of several files are pooled: their squares are added."""
+    for size in (12, 16):
+        file = folder / f"{size}_lookup_table.yaml"
+        edited(file, rf"(Logits.*\n(?:  .*\n)*? *{field}:).*", rf"\1 {value}")
+    with pytest.raises(FileFormatError, match=f"expected {expected}"):
+        read(folder, tiny_space)
+
+
+def test_a_year_in_a_name_is_no_resolution(folder: Path, tiny_space: SearchSpace) -> None:
+    (folder / "12_lookup_table.yaml").rename(folder / "2024_my_phone.yaml")
+    assert read(folder, tiny_space).blocks
+
+
 def test_file_named_for_another_resolution_is_refused(
     folder: Path, tiny_space: SearchSpace
 ) -> None:

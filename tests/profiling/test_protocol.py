@@ -100,6 +100,11 @@ def test_an_engine_with_a_clock_of_its_own_is_believed(machine: Machine) -> None
     assert (timings.subjects["talkative"] == 5.0).all()
 
 
+def test_a_clock_that_tells_nothing_is_an_error(machine: Machine) -> None:
+    with pytest.raises(ValueError, match="tells 0 ms for the reference"):
+        list(time_in_turns(lambda: 0.0, {"a": machine.callable("a", 1.0)}, Protocol(rounds=2)))
+
+
 @pytest.mark.parametrize("discard", [0, 1, 2])
 def test_first_calls_of_a_burst_are_not_timed(machine: Machine, discard: int) -> None:
     def cold(m: Machine) -> float:

@@ -135,3 +135,9 @@ def test_setting_that_a_method_does_not_have_is_answered_with_those_it_has() -> 
     message = str(caught.value)
     assert "method bignas has no setting ramp_end; it has augment, batch, " in message
     assert "lr_floor" in message and "ramp_epochs" not in message
+
+
+@pytest.mark.parametrize("name", ["cls", "self", "method"])
+def test_settings_named_as_arguments_are_settings(name: str) -> None:
+    with pytest.raises(InputError, match=f"training settings: {name}"):
+        DepsConfig.build(**{name: 1})

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ofa_deploy.errors import OfaDeployError
-from ofa_deploy.hardware.engine import engine_of
+from ofa_deploy.hardware.engine import PACKAGES, engine_of, one_line
 from ofa_deploy.profiling.agent.tensorrt import open_engine
 from ofa_deploy.runtimes.ort_session import PROVIDERS, EngineCache, bind, open_session
 from ofa_deploy.runtimes.trt.module import check_version
@@ -43,7 +43,6 @@ __all__ = [
     "PROVIDERS",
     "EngineError",
     "engine_of",
-    "one_line",
     "open_model",
     "version",
     "versions",
@@ -53,22 +52,10 @@ _TENSORRT = ("tensorrt", "tensorrt-rtx")
 ENGINES = (*PROVIDERS, "openvino", *_TENSORRT)
 _PARTS = ("model.xml", "model.bin")  # of an artefact for OpenVINO
 _MAX_BYTES = 2**31
-# The packages that may have brought an engine, and the module that it is.
-_PACKAGES = {
-    "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-qnn"),
-    "openvino": ("openvino",),
-    "tensorrt": ("tensorrt", "tensorrt-cu11", "tensorrt-cu12", "tensorrt-cu13"),
-    "tensorrt-rtx": ("tensorrt-rtx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13"),
-}
 
 
 class EngineError(Exception):
     """An engine is missing, or refuses what it was given; one line."""
-
-
-def one_line(error: object) -> str:
-    """What an engine says, on one line of bounded length."""
-    return " ".join(str(error).split())[:300]
 
 
 def version(runtime: str) -> str:
@@ -107,7 +94,7 @@ def _module(runtime: str) -> Any:
 def versions() -> dict[str, str]:
     """Engines that are installed, without loading them where their packages tell the version."""
     found = {}
-    for engine, packages in _PACKAGES.items():
+    for engine, packages in PACKAGES.items():
         told = {_release(v) for v in map(_package_version, packages) if v}
         if len(told) != 1 and util.find_spec(engine.replace("-", "_")) is not None:
             try:  # told by none, or by two that differ

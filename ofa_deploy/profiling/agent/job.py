@@ -19,8 +19,9 @@ import numpy as np
 
 from ofa_deploy.errors import OfaDeployError
 from ofa_deploy.hardware.energy import energy_meter
+from ofa_deploy.hardware.engine import one_line
 from ofa_deploy.hardware.telemetry.sensors import Sensors
-from ofa_deploy.profiling.agent.engines import EngineError, one_line, open_model, version
+from ofa_deploy.profiling.agent.engines import EngineError, open_model, version
 from ofa_deploy.profiling.agent.watch import TooHot, Watch, memory_bounded, peak_mib, pinned
 from ofa_deploy.profiling.protocol import Protocol, Throttled, time_in_turns
 

@@ -28,11 +28,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ofa_deploy.hardware.engine import one_line
 from ofa_deploy.hardware.telemetry._system import read_text
 from ofa_deploy.hardware.telemetry.identity import has_vnni, identify
 from ofa_deploy.hardware.telemetry.load import LoadMeter
 from ofa_deploy.hardware.telemetry.sensors import Sensors
-from ofa_deploy.profiling.agent.engines import one_line, versions
+from ofa_deploy.profiling.agent.engines import versions
 from ofa_deploy.profiling.agent.folder import Folder
 from ofa_deploy.profiling.agent.job import kill_group, own_stdout, worker
 from ofa_deploy.runtimes.room import to_remove

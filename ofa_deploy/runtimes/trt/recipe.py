@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ofa_deploy.checks import problem
 from ofa_deploy.errors import FileFormatError, InputError
 from ofa_deploy.files import read_bytes, read_model, write_bytes, write_model
-from ofa_deploy.runtimes.base import one_line
+from ofa_deploy.hardware.engine import one_line
 from ofa_deploy.runtimes.onnx_file import check_self_contained
 from ofa_deploy.runtimes.tensorrt import TensorRt
 from ofa_deploy.runtimes.trt.artefact import EngineRecord, write_plan

@@ -1,10 +1,10 @@
 """Once-for-all's progressive shrinking (Cai et al. 2020): open one choice after the other.
 
 First the largest network alone; as it then is, it stays the teacher. Then kernels, depths and
-expansion ratios (widths with these, where they are elastic) are opened, from the greatest choice
-down, one choice a phase. A step trains 1, 2 or 4 random subnets of what is open on labels and on
-the teacher's soft labels. Every phase has a cosine of its own; channels are sorted before each
-expansion phase.
+expansion ratios (widths with these, where they are elastic) are opened: kernels all at once, the
+others from the greatest choice down, one a phase. A step trains 1, 2 or 4 random subnets of what is
+open on labels and on the teacher's soft labels. Every phase has a cosine of its own; channels are
+sorted before each expansion phase.
 """
 
 from collections.abc import Sequence

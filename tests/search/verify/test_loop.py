@@ -211,6 +211,6 @@ def test_bad_constraint_is_refused_before_anything_is_examined(bench: Bench) -> 
 
 
 def test_loop_uses_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The patch of this file's fixture is where the loop looks its search up."""
+    """The patch of this folder's fixture is where the loop looks its search up."""
     monkeypatch.undo()
     assert verify.search is search

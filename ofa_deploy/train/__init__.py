@@ -22,9 +22,9 @@ from ofa_deploy.train.methods import plan_for
 from ofa_deploy.train.pace import Pace, time_steps
 from ofa_deploy.train.plan import Opening, Pass, Phase, Phases, Plan, Rule
 from ofa_deploy.train.ranks import ALONE, Ranks, here, joined
+from ofa_deploy.train.rates import cosine, nth
 from ofa_deploy.train.recipes import Recipe, get_recipe, recipe_names
 from ofa_deploy.train.runner import Row, Runner
-from ofa_deploy.train.schedule import cosine, nth
 from ofa_deploy.train.standard import standard_archs
 from ofa_deploy.train.step import StepSettings, build_optimizer, descend, train_step
 from ofa_deploy.train.trainer import Trainer, check_fit

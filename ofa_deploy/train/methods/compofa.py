@@ -14,7 +14,7 @@ from ofa_deploy.train.methods.progressive import (
     teacher_phase,
 )
 from ofa_deploy.train.plan import Opening, Plan, Rule
-from ofa_deploy.train.schedule import nth
+from ofa_deploy.train.rates import nth
 
 __all__ = ["compofa_plan"]
 

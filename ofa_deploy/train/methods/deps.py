@@ -12,7 +12,7 @@ so that their effective rate β·η_t climbs linearly from 0 to η_W. From W on,
 
 from ofa_deploy.train.config import DepsConfig
 from ofa_deploy.train.plan import Phase, Plan, Rule
-from ofa_deploy.train.schedule import cosine
+from ofa_deploy.train.rates import cosine
 
 __all__ = ["deps_plan"]
 

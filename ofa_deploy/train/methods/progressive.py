@@ -13,7 +13,7 @@ from dataclasses import replace
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.train.config import ProgressiveConfig
 from ofa_deploy.train.plan import Opening, Phase, Plan, Rule, Start
-from ofa_deploy.train.schedule import cosine, nth, warmed_up
+from ofa_deploy.train.rates import cosine, nth, warmed_up
 
 __all__ = [
     "frozen_first",

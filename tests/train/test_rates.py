@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ofa_deploy.space import get_space
 from ofa_deploy.train import DepsConfig, Plan, plan_for
-from ofa_deploy.train.schedule import cosine, warmed_up
+from ofa_deploy.train.rates import cosine, warmed_up
 from tests.train.runs import lr_at, rules_at
 
 SPACE = get_space("mbv3-nano-32")  # a schedule does not depend on it

@@ -140,7 +140,8 @@ def _in_parallel(jobs: Iterator[_Job]) -> Iterator[tuple[str, str]]:
         running: deque[Future[tuple[str, str]]] = deque()
         try:
             for job in jobs:
-                running.append(pool.submit(job.run))
+                with interrupts_held():  # this starts processes
+                    running.append(pool.submit(job.run))
                 if len(running) > 2 * count:
                     yield running.popleft().result()
             while running:

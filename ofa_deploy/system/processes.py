@@ -2,11 +2,13 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-__all__ = ["end_with_parent", "module_command", "module_environment"]
+__all__ = ["end_with_parent", "interrupts_held", "module_command", "module_environment"]
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
@@ -20,12 +22,31 @@ def module_environment(variables: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, **variables}
 
 
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Keep Ctrl-C waiting; processes that are started within do not hear it from their birth on.
+
+    In a terminal it reaches all processes, and one that still imports would end in a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def end_with_parent() -> None:
-    """End this process of a pool as soon as the one that started it is gone.
+    """End this process of a pool as soon as the one that started it is gone, and on no Ctrl-C.
 
     A pool's own processes wait for more work for ever when the one that gives it is killed: each
-    holds the other end of their queue open.
+    holds the other end of their queue open. Ctrl-C is the parent's business.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = multiprocessing.parent_process()
     assert parent is not None, "called in a process of multiprocessing"
 

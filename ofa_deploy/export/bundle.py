@@ -6,36 +6,25 @@ It is filled beside its place and moved there when every target has passed the g
 whole or not at all.
 """
 
-import multiprocessing
-import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import torch
-
 from ofa_deploy.data import Images
 from ofa_deploy.errors import (
-    DeviceError,
-    FileFormatError,
-    GateError,
     InputError,
-    MismatchError,
-    MissingDependencyError,
     OfaDeployError,
-    StorageError,
 )
 from ofa_deploy.export.card import CARD, model_card
-from ofa_deploy.export.draft import Draft, draft
+from ofa_deploy.export.draft import Draft
 from ofa_deploy.export.gate import choose_best, judge
 from ofa_deploy.export.manifest import MANIFEST, Manifest, TargetRecord
 from ofa_deploy.export.options import ExportOptions
+from ofa_deploy.export.side_by_side import Shared, made_side_by_side
 from ofa_deploy.export.targets import check_targets, get_target
 from ofa_deploy.export.timing import time_files
 from ofa_deploy.files import (
@@ -48,7 +37,6 @@ from ofa_deploy.files import (
     write_model,
     write_text,
 )
-from ofa_deploy.system import end_with_parent
 from ofa_deploy.terminal import SILENT, Progress
 
 __all__ = ["ExportJob", "check_out", "export_many", "export_subnet"]
@@ -177,13 +165,13 @@ def export_many(
         _tidy(job.out)
         check_out(job.out, overwrite=overwrite)
     check_targets(options)
-    shared = (test, calibration, options)
+    shared = Shared(test, calibration, options)
     manifests: dict[int, Manifest] = {}
     failed: dict[int, OfaDeployError] = {}
     with ExitStack() as stack:
         stages = [stack.enter_context(_stage(job.out)) for job in jobs]
         pairs = [(job.subnet, stage) for job, stage in zip(jobs, stages, strict=True)]
-        drafts = _drafts(pairs, shared, workers, progress)
+        drafts = made_side_by_side(pairs, shared, workers, progress)
         what = f"{len(jobs)} subnets" if len(jobs) > 1 else jobs[0].out.name
         task = stack.enter_context(progress.task(f"export {what}", len(jobs)))
         for index, made in drafts:
@@ -254,93 +242,6 @@ def _restore(stage: Path, out: Path) -> None:
     """What was moved aside comes back, if nothing took its place."""
     if (stage / _PREVIOUS).exists() and not out.exists():
         move_folder(stage / _PREVIOUS, out)
-
-
-_Shared = tuple[Images, Images | None, ExportOptions]
-_Made = Draft | OfaDeployError
-_KINDS: tuple[type[OfaDeployError], ...] = (
-    FileFormatError,
-    MismatchError,
-    InputError,
-    MissingDependencyError,
-    StorageError,
-    GateError,
-    DeviceError,
-    OfaDeployError,
-)
-
-
-def _drafts(
-    pairs: Sequence[tuple[Path, Path]], shared: _Shared, workers: int, progress: Progress
-) -> Iterable[tuple[int, _Made]]:
-    """Drafts, or why there is none, each with its place.
-
-    While they are taken nothing else is built: that would disturb the timing.
-    """
-    if workers == 1 or len(pairs) == 1:
-        return ((i, _draft_or_error(*pair, shared, progress)) for i, pair in enumerate(pairs))
-    return enumerate(_side_by_side(pairs, shared, min(workers, len(pairs)), progress))
-
-
-def _side_by_side(
-    pairs: Sequence[tuple[Path, Path]], shared: _Shared, workers: int, progress: Progress
-) -> list[_Made]:
-    """All drafts, made by processes that have ended."""
-    context = multiprocessing.get_context("spawn")  # a fork would inherit torch's locks
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    with (
-        progress.task(f"build {len(pairs)} subnets", len(pairs)) as task,
-        ProcessPoolExecutor(workers, context, _begin, (shared, threads)) as pool,
-    ):
-        try:
-            running = [pool.submit(_draft, *pair) for pair in pairs]
-            for _ in as_completed(running):
-                task.advance()
-            return [_result(each) for each in running]
-        except BrokenProcessPool as error:
-            raise _died(error) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _result(done: "Future[_Made]") -> _Made:
-    """What a process gave; where one died, others may have finished."""
-    try:
-        return done.result()
-    except BrokenProcessPool as error:
-        return _died(error)
-
-
-def _died(error: BrokenProcessPool) -> DeviceError:
-    return DeviceError(f"a process that exports died: {error}")
-
-
-_shared: _Shared | None = None  # of a worker process, set once
-
-
-def _begin(shared: _Shared, threads: int) -> None:
-    global _shared
-    _shared = shared
-    end_with_parent()
-    torch.set_num_threads(threads)
-
-
-def _draft(subnet: Path, stage: Path) -> _Made:
-    """In a worker process: errors go back as kinds that are made of a message alone."""
-    assert _shared is not None, "_begin ran first"
-    made = _draft_or_error(subnet, stage, _shared)
-    if isinstance(made, Draft):
-        return made
-    return next(kind for kind in _KINDS if isinstance(made, kind))(str(made))
-
-
-def _draft_or_error(
-    subnet: Path, stage: Path, shared: _Shared, progress: Progress = SILENT
-) -> _Made:
-    try:
-        return draft(subnet, stage, *shared, progress)
-    except OfaDeployError as error:
-        return error
 
 
 def _finish(

@@ -17,7 +17,7 @@ import onnx
 
 from ofa_deploy.errors import DeviceError
 from ofa_deploy.runtimes import Runtime, get_runtime
-from ofa_deploy.system import end_with_parent
+from ofa_deploy.system import end_with_parent, interrupts_held
 from ofa_deploy.terminal import SILENT, Progress
 
 __all__ = ["Subject", "builder", "write_models"]

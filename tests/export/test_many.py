@@ -1,7 +1,10 @@
 """Many subnets at once: all that can be exported are, whole, whatever becomes of the others."""
 
 import importlib
+import multiprocessing.spawn
 import os
+import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -34,6 +37,7 @@ from ofa_deploy.export import (
 from ofa_deploy.runtimes.trt.settings import EngineSettings
 
 bundle_module: Any = importlib.import_module("ofa_deploy.export.bundle")
+side_module: Any = importlib.import_module("ofa_deploy.export.side_by_side")
 
 
 @pytest.fixture
@@ -108,9 +112,9 @@ class Pool:
 
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> type[Pool]:
-    monkeypatch.setattr(bundle_module, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(bundle_module, "end_with_parent", lambda: None)  # there is no process
-    monkeypatch.setattr(bundle_module, "_shared", None)  # to be as before, when it is done
+    monkeypatch.setattr(side_module, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(side_module, "end_with_parent", lambda: None)  # there is no process
+    monkeypatch.setattr(side_module, "_shared", None)  # to be as before, when it is done
     monkeypatch.setattr(Pool, "dies", None)
     return Pool
 
@@ -195,7 +199,7 @@ def test_nothing_is_timed_while_others_are_built(
     saved: Any, jobs: list[ExportJob], pool: type[Pool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    draft, time_files = bundle_module.draft, bundle_module.time_files
+    draft, time_files = side_module.draft, bundle_module.time_files
 
     def build(*args: Any) -> Any:
         assert pool.open
@@ -207,7 +211,7 @@ def test_nothing_is_timed_while_others_are_built(
         events.append("timed")
         return time_files(*args, **options)
 
-    monkeypatch.setattr(bundle_module, "draft", build)
+    monkeypatch.setattr(side_module, "draft", build)
     monkeypatch.setattr(bundle_module, "time_files", clock)
     said = Said()
     export_many(jobs, saved.test, workers=2, progress=said)
@@ -254,14 +258,14 @@ def test_interruption_leaves_what_was_finished_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
     error: type[BaseException],
 ) -> None:
-    real = bundle_module.draft
+    real = side_module.draft
 
     def draft(subnet: Path, *args: Any) -> Any:
         if subnet.name == "b.subnet.json":
             raise error
         return real(subnet, *args)
 
-    monkeypatch.setattr(bundle_module, "draft", draft)
+    monkeypatch.setattr(side_module, "draft", draft)
     with pytest.raises(error):
         export_many(jobs, saved.test)
     assert left(tmp_path / "out") == {"a"}
@@ -275,11 +279,36 @@ def die(*_: Any) -> None:
 def test_process_that_dies_is_one_line(
     saved: Any, jobs: list[ExportJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle_module, "_draft", die)
-    monkeypatch.setattr(bundle_module, "_begin", int)
+    monkeypatch.setattr(side_module, "_draft", die)
     with pytest.raises(DeviceError, match="a process that exports died") as error:
         export_many(jobs, saved.test, workers=2)
     assert "\n" not in str(error.value)
+    assert left(tmp_path / "out") == set()
+
+
+def test_process_that_dies_before_it_has_read_anything_is_not_waited_for(
+    saved: Any, jobs: list[ExportJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where memory runs out while it imports; images are more than a pipe holds."""
+    dies = tmp_path / "dies"
+    tracker = f'case "$*" in *resource_tracker*) exec \'{sys.executable}\' "$@" ;; esac'
+    dies.write_text(f"#!/bin/sh\n{tracker}\nexit 9\n")
+    dies.chmod(0o755)
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(dies))
+    assert saved.test.images.nbytes > 2**17
+    failed: list[OfaDeployError] = []
+
+    def export() -> None:
+        try:
+            export_many(jobs, saved.test, workers=2)
+        except OfaDeployError as error:
+            failed.append(error)
+
+    exporting = threading.Thread(target=export, daemon=True)
+    exporting.start()
+    exporting.join(60)
+    assert not exporting.is_alive(), "it waits for a process that is gone"
+    assert "a process that exports died" in str(failed[0])
     assert left(tmp_path / "out") == set()
 
 
@@ -293,7 +322,7 @@ def test_what_is_there_is_seen_before_anything_is_built(
     saved: Any, jobs: list[ExportJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs[2].out.mkdir(parents=True)
-    monkeypatch.setattr(bundle_module, "draft", die)
+    monkeypatch.setattr(side_module, "draft", die)
     with pytest.raises(InputError, match="c exists; name another folder"):
         export_many(jobs, saved.test)
     with pytest.raises(UnknownNameError):
@@ -346,7 +375,7 @@ def test_what_cannot_be_had_is_told_before_anything_is_built(
 
     for module in ("openvino_library", "tensorrt"):
         monkeypatch.setattr(f"ofa_deploy.runtimes.{module}.optional_import", find)
-    monkeypatch.setattr(bundle_module, "draft", unreached)
+    monkeypatch.setattr(side_module, "draft", unreached)
     with pytest.raises((InputError, MissingDependencyError), match=message) as error:
         export_many(jobs, saved.test, options=ExportOptions(**options))
     assert "\n" not in str(error.value)
@@ -374,9 +403,9 @@ def test_errors_keep_their_kind_between_processes(
     def fail(*_: Any) -> None:
         raise raised
 
-    monkeypatch.setattr(bundle_module, "draft", fail)
-    monkeypatch.setattr(bundle_module, "_shared", (None, None, None))
-    found = bundle_module._draft(Path("a"), Path("b"))
+    monkeypatch.setattr(side_module, "draft", fail)
+    monkeypatch.setattr(side_module, "_shared", (None, None, None))
+    found = side_module._draft(Path("a"), Path("b"))
     assert type(found) is kind
     again = type(found)(*found.args)
     assert (str(again), again.exit_code) == (str(raised), raised.exit_code)

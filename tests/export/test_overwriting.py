@@ -13,6 +13,7 @@ from ofa_deploy.export import ExportOptions, export_subnet
 from tests.export.tampering import tree
 
 bundle_module: Any = importlib.import_module("ofa_deploy.export.bundle")
+side_module: Any = importlib.import_module("ofa_deploy.export.side_by_side")
 
 FILES = {"model.onnx", "manifest.json", "README.md", "probe.safetensors"}
 
@@ -80,7 +81,7 @@ def test_what_came_while_building_is_spared(
 ) -> None:
     if overwrite:
         export_subnet(saved.path, out, saved.test)
-    real = bundle_module.draft
+    real = side_module.draft
 
     def draft(*args: Any) -> Any:
         made = real(*args)
@@ -88,7 +89,7 @@ def test_what_came_while_building_is_spared(
         (out / "mine.txt").write_text("keep me")
         return made
 
-    monkeypatch.setattr(bundle_module, "draft", draft)
+    monkeypatch.setattr(side_module, "draft", draft)
     with pytest.raises(InputError, match="mine.txt" if overwrite else "exists; name another"):
         export_subnet(saved.path, out, saved.test, overwrite=overwrite)
     assert tree(out)["mine.txt"] == b"keep me"

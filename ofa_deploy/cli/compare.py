@@ -10,6 +10,7 @@ from ofa_deploy.cli._candidates import refuse_folder
 from ofa_deploy.cli._fronts import doubts, read_fronts, read_tables
 from ofa_deploy.cli._options import QuietOption
 from ofa_deploy.cli._output import guarded, quoted, say, show_table, wrote
+from ofa_deploy.cli._outputs import check_outputs
 from ofa_deploy.cli._page import page_commands, page_facts
 
 if TYPE_CHECKING:
@@ -90,6 +91,10 @@ def compare(
     if not paths:
         expected = "expected at least one, or --before and --after"
         raise typer.BadParameter(expected, param_hint="FRONT")
+    table_csv = csv if csv and csv.suffix.lower() == ".csv" else None  # else a folder
+    check_outputs(
+        {"HTML page": out, "PNG": png, "SVG": svg, "CSV": table_csv, "JSON of figures": json}
+    )
     for path in paths:
         refuse_folder(path, "fronts", "fronts", ".front.json")
     files = read_fronts(paths, label, read_tables(table or []))

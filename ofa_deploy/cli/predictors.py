@@ -7,6 +7,7 @@ import typer
 
 from ofa_deploy.cli._options import QuietOption
 from ofa_deploy.cli._output import guarded, next_steps, quoted, say, wrote
+from ofa_deploy.cli._outputs import check_outputs
 
 __all__ = ["app", "predictors"]
 
@@ -50,6 +51,7 @@ def import_(
     from ofa_deploy.space import get_space
     from ofa_deploy.supernet import import_accuracy_model
 
+    check_outputs({"ONNX model": out})
     whole = get_space(space)
     chosen = with_resolutions(whole, resolutions)
     if resolutions is None and form == "ofa-mlp":

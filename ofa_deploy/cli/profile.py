@@ -14,6 +14,7 @@ from ofa_deploy.cli._options import (
     SpaceRunOption,
 )
 from ofa_deploy.cli._output import next_steps, progress, quoted, resumable, say, wrote
+from ofa_deploy.cli._outputs import check_outputs
 from ofa_deploy.errors import InputError
 
 __all__ = ["profile"]
@@ -91,6 +92,7 @@ def profile(
     devices = [load_device(name) for name in device or ("local",)]
     for each in devices:
         each.check_offers(runtime, precision)
+    check_outputs({"latency table": out})
     if len(devices) == 1:
         made = job.run(devices[0], progress(quiet), out)
         for line in made.told():

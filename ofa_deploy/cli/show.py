@@ -8,6 +8,7 @@ import typer
 from ofa_deploy.cli._candidates import refuse_folder
 from ofa_deploy.cli._options import FormatOption, QuietOption
 from ofa_deploy.cli._output import OutputFormat, emit, guarded, say, show_table, wrote
+from ofa_deploy.cli._outputs import check_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,7 @@ def show(
     from ofa_deploy.report import network_svg, shares
     from ofa_deploy.terminal import metric
 
+    check_outputs({"SVG": svg})
     refuse_folder(subnet, "subnets", "subnets", ".subnet.json", ".ensemble.json")
     record, members = _read(subnet)
     space, network = record.search_space, record.network

@@ -16,6 +16,7 @@ from ofa_deploy.cli._output import (
     say,
     wrote,
 )
+from ofa_deploy.cli._outputs import check_outputs
 from ofa_deploy.cli.tables_check import check
 from ofa_deploy.cli.tables_import import import_
 from ofa_deploy.cli.tables_list import list_, list_tables
@@ -138,6 +139,7 @@ def export(
     from ofa_deploy.files import write_text
     from ofa_deploy.hardware import find_table, table_csv
 
+    check_outputs({"CSV": out})
     table = find_table(str(file))
     text = table_csv(table)
     if out is None:

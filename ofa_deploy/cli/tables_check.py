@@ -18,6 +18,7 @@ from ofa_deploy.cli._output import (
     say,
     wrote,
 )
+from ofa_deploy.cli._outputs import check_outputs
 
 if TYPE_CHECKING:
     from ofa_deploy.hardware import Finding, LatencyTable
@@ -73,6 +74,7 @@ def check(
 
     if repair is not None and device is None:
         raise InputError("--repair needs --device, to know how fast the device runs now")
+    check_outputs({"latency table": repair})
     table = find_table(str(file))
     given = (space, run, resolutions) != (None, None, None)
     named = (

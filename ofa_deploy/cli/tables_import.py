@@ -7,6 +7,7 @@ import typer
 
 from ofa_deploy.cli._options import QuietOption
 from ofa_deploy.cli._output import guarded, next_steps, quoted, say, wrote
+from ofa_deploy.cli._outputs import check_outputs
 
 if TYPE_CHECKING:
     from ofa_deploy.hardware import LatencyTable
@@ -59,6 +60,7 @@ def import_(
     from ofa_deploy.cost import AdditiveModel
     from ofa_deploy.hardware import import_tables, table_space
 
+    check_outputs({"latency table": out})
     chosen = with_resolutions(chosen_space(space, run, classes), resolutions)
     table = import_tables(
         form,

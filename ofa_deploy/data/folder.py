@@ -7,7 +7,7 @@ import numpy as np
 
 from ofa_deploy.data.files import FolderSource, ImageFiles, Parts
 from ofa_deploy.errors import InputError
-from ofa_deploy.files.storage import storage_errors
+from ofa_deploy.files import storage_errors
 
 __all__ = ["SUFFIXES", "folder_images", "folder_parts", "image_folder"]
 

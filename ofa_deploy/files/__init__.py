@@ -12,7 +12,7 @@ from ofa_deploy.files.reading import (
     sha256_file,
 )
 from ofa_deploy.files.shipped import shipped
-from ofa_deploy.files.storage import disk_full
+from ofa_deploy.files.storage import disk_full, storage_errors
 from ofa_deploy.files.writing import (
     make_folder,
     move_folder,
@@ -40,6 +40,7 @@ __all__ = [
     "scratch",
     "sha256_file",
     "shipped",
+    "storage_errors",
     "temporary_folder",
     "write_bytes",
     "write_json",

@@ -2,7 +2,12 @@
 
 from ofa_deploy.system.blas import one_blas_thread
 from ofa_deploy.system.optional import optional_import
-from ofa_deploy.system.processes import end_with_parent, interrupts_held, module_command, module_environment
+from ofa_deploy.system.processes import (
+    end_with_parent,
+    interrupts_held,
+    module_command,
+    module_environment,
+)
 
 __all__ = [
     "end_with_parent",

@@ -1,0 +1,88 @@
+"""What a user names for a result takes the place of its like only."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ofa_deploy.cli._outputs import check_outputs
+from ofa_deploy.errors import InputError
+
+Cli = Callable[..., Any]
+
+
+def test_a_run_is_not_overwritten_by_its_table(job: Any, run: Path, cli: Cli) -> None:
+    before = (run / "run.json").read_bytes()
+    for command in (
+        ["profile", "--run", run, "--out", run / "run.json"],
+        ["show", *run.glob("subnets/*.subnet.json"), "--svg", run / "run.json"],
+    ):
+        message = cli(*command).error(1)
+        assert "run.json exists and is no " in message and "name another file" in message
+    assert (run / "run.json").read_bytes() == before
+
+
+KINDS = {
+    "latency table": '{\n "schema": "latency-table/1"}',
+    "HTML page": "<!doctype html>\n",
+    "PNG": b"\x89PNG\r\n\x1a\n",
+    "SVG": '<?xml version="1.0"?>\n<svg>',
+    "CSV": "a,b\n",
+    "JSON of figures": '{"schema": "report/1"}',
+    "ONNX model": b"\x08\x08",
+}
+SUFFIX = {"CSV": ".csv", "ONNX model": ".onnx"}
+
+
+def written(folder: Path, kind: str) -> Path:
+    path = folder / f"{kind.replace(' ', '-')}{SUFFIX.get(kind, '.out')}"
+    content = KINDS[kind]
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_takes_the_place_of_its_like_only(tmp_path: Path, kind: str) -> None:
+    check_outputs({kind: None})
+    check_outputs({kind: tmp_path / "new"})
+    for other in KINDS:
+        path = written(tmp_path, other)
+        if other == kind:
+            check_outputs({kind: path})
+        else:
+            with pytest.raises(InputError, match=f"exists and is no {kind}: it is not overwr"):
+                check_outputs({kind: path})
+    with pytest.raises(InputError, match="expected a file to write, found a folder"):
+        check_outputs({kind: tmp_path})
+    (tmp_path / "empty").touch()
+    check_outputs({kind: tmp_path / "empty"})
+
+
+@pytest.mark.parametrize("schema", ["supernet-run/1", "subnet/1", "front/1", "bundle/2"])
+def test_records_are_no_figures(tmp_path: Path, schema: str) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps({"schema": schema}, indent=1))
+    for kind in ("latency table", "JSON of figures"):
+        with pytest.raises(InputError, match="record.json exists and is no"):
+            check_outputs({kind: path})
+
+
+def test_two_outputs_are_two_files(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="expected a file for each output, found one for two"):
+        check_outputs({"PNG": tmp_path / "a", "SVG": tmp_path / "link" / "a", "CSV": None})
+    check_outputs({"PNG": tmp_path / "a", "SVG": tmp_path / "b"})
+
+
+def test_what_commands_write_they_write_again(job: Any, run: Path, cli: Cli, here: Path) -> None:
+    front = next(run.glob("fronts/*.front.json"))
+    outputs = ("--out", "a.html", "--png", "a.png", "--svg", "a.svg", "--json", "a.json")
+    for _ in range(2):
+        made = cli("compare", front, *outputs, "--csv", "a.csv")
+        assert made.code == 0, made.stderr
+    shutil.copyfile(front, "a.html")
+    assert "a.html exists and is no HTML page" in cli("compare", front, *outputs).error(1)
+    assert Path("a.html").read_bytes() == front.read_bytes()

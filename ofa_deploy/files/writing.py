@@ -4,6 +4,7 @@ Writes go to a temporary file in the same folder, are synced, then renamed over 
 reader sees the old file or the new one.
 """
 
+import errno
 import json
 import os
 import re
@@ -28,6 +29,10 @@ __all__ = [
 ]
 
 TEMPORARY = ".tmp"
+# What file systems say that cannot sync folders, or know no modes, such as shares of other systems.
+_CANNOT = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS, errno.EPERM)
+_UMASK = os.umask(0o077)  # it can only be asked for by setting it, which all threads would see
+os.umask(_UMASK)
 
 
 def write_with(path: Path | str, write: "Any") -> Path:
@@ -46,13 +51,22 @@ def write_with(path: Path | str, write: "Any") -> Path:
                 write(temporary)
                 with temporary.open("rb+") as file:
                     os.fsync(file.fileno())
-                temporary.chmod(0o644)
+                _readable(temporary)
                 temporary.replace(path)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
         _sync_folder(path.parent)
     return path
+
+
+def _readable(path: Path) -> None:
+    """By others too, unless they are shut out (umask): a temporary file is its owner's alone."""
+    try:
+        path.chmod(0o644 & ~_UMASK)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
 
 
 def make_folder(folder: Path) -> None:
@@ -72,6 +86,9 @@ def _sync_folder(folder: Path) -> None:
         return
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
     finally:
         os.close(handle)
 

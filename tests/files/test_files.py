@@ -7,8 +7,10 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,42 @@ def test_write_makes_folders_and_replaces(tmp_path: Path) -> None:
 
 def test_written_files_can_be_read_by_others(tmp_path: Path) -> None:
     assert write_text(tmp_path / "file", "x").stat().st_mode & 0o777 == 0o644
+
+
+def test_written_files_are_kept_from_whom_the_user_shuts_out(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nos.umask(0o077)\nfrom ofa_deploy.files import write_text\n"
+        "write_text(sys.argv[1], 'x')\n"
+    )
+    done = run_python(code, tmp_path / "a")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
+
+
+def _refusing(real: Any, number: int, what: Callable[[Any], bool]) -> Any:
+    def call(first: Any, *rest: Any, **options: Any) -> Any:
+        if what(first):
+            raise OSError(number, os.strerror(number))
+        return real(first, *rest, **options)
+
+    return call
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_file_systems_that_cannot_sync_folders_or_know_no_modes_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def folder(handle: int) -> bool:
+        return stat.S_ISDIR(os.fstat(handle).st_mode)
+
+    monkeypatch.setattr(os, "fsync", _refusing(os.fsync, number, folder))
+    monkeypatch.setattr(os, "chmod", _refusing(os.chmod, number, lambda _: True))
+    write_text(tmp_path / "new" / "a", "x")
+    assert (tmp_path / "new" / "a").read_text() == "x"
+    monkeypatch.setattr(os, "fsync", _refusing(os.fsync, number, lambda _: True))
+    with pytest.raises(StorageError, match="cannot write"):
+        write_text(tmp_path / "new" / "a", "y")
+    assert (tmp_path / "new" / "a").read_text() == "x"
 
 
 @pytest.mark.parametrize("raised", [ValueError("half done"), KeyboardInterrupt()])

@@ -3,15 +3,15 @@
 from ofa_deploy.system.blas import one_blas_thread
 from ofa_deploy.system.optional import optional_import
 from ofa_deploy.system.processes import (
+    deaf_children,
     end_with_parent,
-    interrupts_held,
     module_command,
     module_environment,
 )
 
 __all__ = [
+    "deaf_children",
     "end_with_parent",
-    "interrupts_held",
     "module_command",
     "module_environment",
     "one_blas_thread",

@@ -7,8 +7,9 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
-__all__ = ["end_with_parent", "interrupts_held", "module_command", "module_environment"]
+__all__ = ["deaf_children", "end_with_parent", "module_command", "module_environment"]
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
@@ -23,14 +24,16 @@ def module_environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Keep Ctrl-C waiting; processes that are started within do not hear it from their birth on.
+def deaf_children() -> Iterator[None]:
+    """Processes that this thread starts within do not hear Ctrl-C, from their birth on.
 
     In a terminal it reaches all processes, and one that still imports would end in a traceback.
+    This one hears it as ever.
     """
     if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield
         return
+    resource_tracker.ensure_running()  # whose start would undo the next line
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

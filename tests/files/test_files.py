@@ -24,7 +24,6 @@ from ofa_deploy.errors import (
     BusyError,
     FileFormatError,
     InputError,
-    MissingDependencyError,
     OfaDeployError,
     StorageError,
 )
@@ -41,7 +40,6 @@ from ofa_deploy.files import (
     write_text,
     write_with,
 )
-from ofa_deploy.system import optional_import
 
 
 class Sample(BaseModel):
@@ -481,12 +479,3 @@ def test_lock_on_a_file_is_refused(tmp_path: Path) -> None:
     write_text(tmp_path / "file", "x")
     with pytest.raises(InputError, match="expected a folder"), exclusive(tmp_path / "file"):
         pass
-
-
-# -- optional packages ----------------------------------------------------------------------
-
-
-def test_optional_import_names_the_extra() -> None:
-    assert optional_import("json", extra="nothing") is json
-    with pytest.raises(MissingDependencyError, match=r"pip install 'ofa-deploy\[openvino\]'"):
-        optional_import("ofa_deploy_no_such_package", extra="openvino")

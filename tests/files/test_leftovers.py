@@ -7,7 +7,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import psutil
 import pytest
 
 from ofa_deploy.files import abandoned, exclusive, held_file, held_folder, scratch, write_text
@@ -22,15 +21,6 @@ def write(temporary):
     print(temporary.name, flush=True)
     sys.stdin.read()
 write_with(Path(sys.argv[1]), write)
-"""
-POOL = """
-import multiprocessing, os, sys, time
-from concurrent.futures import ProcessPoolExecutor
-from ofa_deploy.system import end_with_parent
-if __name__ == "__main__":
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent)
-    print(pool.submit(os.getpid).result(), flush=True)
-    time.sleep(100)
 """
 
 
@@ -103,13 +93,3 @@ def test_scratch_takes_away_what_a_killed_process_left(
         assert first != second
         assert set(tmp_path.iterdir()) == {first, second, others}
     assert set(tmp_path.iterdir()) == {others}
-
-
-def test_pool_ends_with_its_parent(tmp_path: Path) -> None:
-    (tmp_path / "pool.py").write_text(POOL)
-    with start(tmp_path / "pool.py") as process:
-        assert process.stdout is not None
-        worker = psutil.Process(int(process.stdout.readline()))
-        process.send_signal(signal.SIGKILL)
-        process.wait(timeout=60)
-    worker.wait(timeout=20)

@@ -29,6 +29,7 @@ from ofa_deploy.terminal import (
     count,
     decimals,
     duration,
+    was_interrupted,
 )
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "resumable",
     "say",
     "say_accuracy",
+    "say_error",
     "say_top1",
     "show_table",
     "wrote",
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 INTERRUPTED = 130
 _WIDTH = 100  # characters of a note, where there is no terminal
+_NARROWEST = 20  # characters of a terminal, whatever it says
 _stderr = Console(stderr=True, highlight=False)
 
 
@@ -93,23 +96,27 @@ def _guarded(command: Callable[P, None], interrupted: str) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except OfaDeployError as error:
-            _say_error(str(error))
+            say_error(str(error))
             raise typer.Exit(error.exit_code) from None
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             from ofa_deploy.files import disk_full
 
-            _say_error(f"{where}{disk_full(error) or error.strerror or error}")
+            say_error(f"{where}{disk_full(error) or error.strerror or error}")
             raise typer.Exit(1) from None
-        except RuntimeError as error:
-            if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not loaded here
+        except (MemoryError, RuntimeError) as error:
+            from ofa_deploy.cli._exhausted import exhausted
+
+            if not (told := exhausted(error)):
                 raise
-            _say_error("the GPU has too little memory; lower --batch, or free what others hold")
+            say_error(told)
             raise typer.Exit(1) from None
         except Interrupted as error:
             say(f"interrupted; {error}; {_again()}")
             raise typer.Exit(INTERRUPTED) from None
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, ImportError) as error:
+            if not was_interrupted(error):
+                raise
             _stderr.print(interrupted)
             raise typer.Exit(INTERRUPTED) from None
 
@@ -120,7 +127,7 @@ def _again() -> str:
     """How the command at work is given once more."""
     if "RANK" in os.environ:
         return "go on with the same torchrun command"
-    return f"go on with: {shlex.join(['ofa-deploy', *sys.argv[1:]])}"
+    return f"go on with: {' '.join(['ofa-deploy', *map(quoted, sys.argv[1:])])}"
 
 
 def _check_finite(options: Mapping[str, object]) -> None:
@@ -131,7 +138,8 @@ def _check_finite(options: Mapping[str, object]) -> None:
             raise typer.BadParameter(f"expected a finite number, found {value}", param_hint=hint)
 
 
-def _say_error(text: str) -> None:
+def say_error(text: str) -> None:
+    """Why a command ends, in one line on stderr."""
     _stderr.print(f"[bold red]error:[/] {_escaped(text)}", soft_wrap=True)
 
 
@@ -157,7 +165,7 @@ def emit(
     """
     columns = list(rows[0]) if rows else []
     if how is OutputFormat.json:
-        print(json.dumps(list(rows), indent=1, ensure_ascii=False))
+        print(_json(rows))
     elif how is OutputFormat.csv:
         print(csv_text(rows), end="")
     else:
@@ -176,6 +184,16 @@ def emit(
             spare=spare,
         )
         show_table(table)
+
+
+def _json(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as JSON, whose characters are escaped where stdout lacks one of them."""
+    text = json.dumps(list(rows), indent=1, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(list(rows), indent=1)
+    return text
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -206,7 +224,9 @@ def show_table(table: "TextTable") -> None:
     """A table on stdout, fitted to the terminal, whole where there is none."""
     console = Console(highlight=False)
     if not sys.stdout.isatty():
-        console = Console(highlight=False, width=max(_WIDTH, table.width))
+        console.width = max(_WIDTH, table.width)
+    elif console.width < _NARROWEST:  # COLUMNS=0 would let nothing be seen
+        console.width = _NARROWEST
     console.print(table, crop=False)
 
 
@@ -241,7 +261,18 @@ def say_accuracy(model: "AccuracyModel", *, quiet: bool) -> None:
 
 def quoted(what: object) -> str:
     """A path or a name as a shell takes it, for commands that people copy."""
-    return shlex.quote(str(what))
+    text = str(what)
+    if text.isprintable():
+        return shlex.quote(text)
+    plain = (c if c.isprintable() and c not in "\\'" else _as_bytes(c) for c in text)
+    return f"$'{''.join(plain)}'"
+
+
+def _as_bytes(character: str) -> str:
+    """As bash, zsh and ksh take it within ``$'…'``; two digits each, so that others may follow."""
+    own = "\udc80" <= character <= "\udcff"  # a byte that is not UTF-8
+    encoded = character.encode(errors="surrogateescape" if own else "surrogatepass")
+    return "".join(f"\\x{byte:02x}" for byte in encoded)
 
 
 def next_steps(*commands: str, quiet: bool) -> None:

@@ -122,10 +122,12 @@ def compare(
         [point for path in points or [] for point in read_external(path)],
         told,
     )
+    written = _write(report, out=out, png=png, svg=svg, csv=csv, json=json, relative=relative)
     _show(report, [path for path in (csv, json, out) if path], quiet=quiet)
     for doubt in doubts(shown):
         say(f"warning: {doubt}", quiet=quiet)
-    _write(report, out=out, png=png, svg=svg, csv=csv, json=json, relative=relative, quiet=quiet)
+    for path in written:
+        wrote(path, quiet=quiet)
 
 
 def _title(series: "list[Series]") -> str:
@@ -181,8 +183,7 @@ def _write(
     csv: Path | None,
     json: Path | None,
     relative: bool,
-    quiet: bool,
-) -> None:
+) -> list[Path]:
     from ofa_deploy.report import write_html, write_png, write_svg
 
     written = [
@@ -192,5 +193,4 @@ def _write(
         *(report.write_csv(csv) if csv else []),
         report.write_json(json) if json else None,
     ]
-    for path in filter(None, written):
-        wrote(path, quiet=quiet)
+    return [path for path in written if path is not None]

@@ -1,11 +1,16 @@
 """The command line. Each command is a file of its own and imports what it needs when called."""
 
 import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ofa_deploy.cli._completion import CompletingGroup
+from ofa_deploy.cli._output import say_error
+from ofa_deploy.cli._streams import open_streams
 from ofa_deploy.cli.adapt import adapt
 from ofa_deploy.cli.bench import bench
 from ofa_deploy.cli.compare import compare
@@ -28,6 +33,7 @@ from ofa_deploy.cli.tables import app as tables_app
 from ofa_deploy.cli.tables import tables
 from ofa_deploy.cli.train import train
 from ofa_deploy.cli.verify import verify
+from ofa_deploy.errors import OfaDeployError
 
 __all__ = ["COMMANDS", "app", "main"]
 
@@ -93,13 +99,34 @@ def options(
 
     Try: ofa-deploy quickstart. Data goes to stdout, progress and messages to stderr.
     Exit codes: 0 done, 1 wrong input, 2 usage, 3 nothing feasible, 4 a device or runtime failed,
-    130 interrupted.
+    130 interrupted, 141 nobody reads the result.
     """
+    try:
+        Path.cwd()  # libraries that cannot tell it fail each in a way of its own
+    except OSError as error:
+        say_error(
+            f"expected a working folder, found none ({error.strerror}): it was removed or moved; "
+            "change to one that is there, and run the command again"
+        )
+        raise typer.Exit(1) from None
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command that was asked for, and end as it ended, or as its result did."""
     # Threads that spin at a barrier starve whatever else runs, and themselves with it. Read when
     # torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    app()
+    result = open_streams()
+    ends = [_exit_code(app), _exit_code(sys.stdout.flush)]
+    raise SystemExit(next(filter(None, ends), result.lost))
+
+
+def _exit_code(work: Callable[[], object]) -> str | int | None:
+    try:
+        work()
+    except SystemExit as ended:
+        return ended.code
+    except OfaDeployError as error:  # help, or the rest of a result, that could not be written
+        say_error(str(error))
+        return error.exit_code
+    return 0

@@ -261,7 +261,6 @@ class _Quickstart:
         images = len(evaluator.data.test)
         reported = [_on_test(candidate, images) for candidate in best]
         rows = front_rows([Series("test set", ParetoFront(tuple(reported)), "measured")])
-        show_table(rich_table(rows, title="One subnet a budget; top-1 on the test set"))
         kept = zip(reported, self.names(), strict=True)
         context = Context(
             table.conditions,
@@ -286,8 +285,13 @@ class _Quickstart:
         shows = [f"ofa-deploy show {quoted(self.subnet(name))}" for name in self.names()]
         commands = list(dict.fromkeys([*page_commands(series), *shows]))
         report = Report(series, title, facts, commands, before_after=())
-        wrote(write_png(self.run / "report.png", report), quiet=self.quiet)
-        wrote(write_html(self.run / "report.html", report), quiet=self.quiet)
+        written = (
+            write_png(self.run / "report.png", report),
+            write_html(self.run / "report.html", report),
+        )
+        show_table(rich_table(rows, title="One subnet a budget; top-1 on the test set"))
+        for path in written:
+            wrote(path, quiet=self.quiet)
 
 
 def _on_test(candidate: "Candidate", images: int) -> "Candidate":

@@ -319,8 +319,9 @@ def _train(
     if not ranks.first:
         return
     say_top1(record.validation_top1, quiet=quiet)
+    curves = _curves(run, record.config.method)
     _standard(space, data, run, quiet=quiet)
-    if curves := _curves(run, record.config.method):
+    if curves:
         wrote(curves, quiet=quiet)
     wrote(run / "supernet.safetensors", quiet=quiet)
     next_steps(

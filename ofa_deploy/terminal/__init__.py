@@ -1,6 +1,6 @@
 """What people see while something runs, without knowing who shows it: no command is imported."""
 
-from ofa_deploy.terminal.interrupt import Interrupted, Stop, heeding
+from ofa_deploy.terminal.interrupt import Interrupted, Stop, heeding, was_interrupted
 from ofa_deploy.terminal.progress import SILENT, Portions, Progress, Task, TimeLeft, Work
 from ofa_deploy.terminal.text_table import KEPT, TextTable
 from ofa_deploy.terminal.units import (
@@ -42,4 +42,5 @@ __all__ = [
     "short",
     "size",
     "span",
+    "was_interrupted",
 ]

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Interrupted", "Stop", "heeding"]
+__all__ = ["Interrupted", "Stop", "heeding", "was_interrupted"]
 
 _DEFAULT: dict[signal.Signals, Any] = {
     signal.SIGINT: signal.default_int_handler,
@@ -17,6 +17,18 @@ _DEFAULT: dict[signal.Signals, Any] = {
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C, with what is kept, as part of a sentence."""
+
+
+def was_interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C is behind it: within a compiled module's import it becomes an ImportError."""
+    seen: set[int] = set()
+    behind: BaseException | None = error
+    while behind is not None and id(behind) not in seen:
+        if isinstance(behind, KeyboardInterrupt):
+            return True
+        seen.add(id(behind))
+        behind = behind.__cause__ or behind.__context__
+    return False
 
 
 @dataclass
@@ -42,7 +54,8 @@ def heeding(said: Callable[[], object]) -> Iterator[Stop]:
     def note(*_: object) -> None:
         stop.asked = True
         _restore(mine)
-        with suppress(RuntimeError):  # it came in the middle of another print
+        # It came in the middle of another print, or there is nobody to be told any more.
+        with suppress(RuntimeError, OSError, ValueError):
             said()
 
     for each in mine:

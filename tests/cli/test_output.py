@@ -3,7 +3,11 @@
 import csv
 import io
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ import pytest
 import typer
 
 from ofa_deploy import __version__
+from ofa_deploy.cli._output import OutputFormat, emit, quoted
 from ofa_deploy.cli.main import COMMANDS, app
 from ofa_deploy.hardware import LatencyTable
 from ofa_deploy.space import get_space, space_names
@@ -122,6 +127,133 @@ def test_quiet_still_tells_errors(cli: Cli) -> None:
     made = cli("train", "--space", "nosuch", "--quiet")
     assert "unknown space" in made.error(1)
     assert len(made.stderr.splitlines()) == 1
+
+
+# -- streams that fail ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def typed(here: Path) -> Callable[[str], tuple[int, str, str]]:
+    """Run a line of bash in which ``$ofa`` is the command: (exit code, stdout, stderr)."""
+
+    def call(line: str) -> tuple[int, str, str]:
+        variables = {"ofa": f"{sys.executable} -m ofa_deploy", "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            ["bash", "-c", f"set -o pipefail; {line}"],
+            env=os.environ | variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return call
+
+
+Typed = Callable[[str], tuple[int, str, str]]
+
+
+@pytest.mark.parametrize("command", ["spaces", "spaces --format json", "--help", "--version"])
+def test_a_result_that_cannot_be_written_ends_in_one_line(typed: Typed, command: str) -> None:
+    code, _, told = typed(f"$ofa {command} > /dev/full")
+    assert (code, len(told.splitlines())) == (1, 1), told
+    assert told.startswith("error: stdout: expected a place for the result, found 'No space left")
+    code, _, told = typed(f"$ofa {command} >&-")
+    assert (code, len(told.splitlines())) == (1, 1), told
+    assert "found 'Bad file descriptor'; make room there" in told
+
+
+@pytest.mark.parametrize("command", ["spaces", "spaces --format csv", "spaces --help"])
+def test_a_result_that_nobody_reads_ends_in_silence(typed: Typed, command: str) -> None:
+    gone = "exec 3> >(:); wait $!;"  # a pipe whose reader has ended
+    assert typed(f"{gone} $ofa {command} >&3") == (141, "", "")
+    code, head, told = typed(f"$ofa {command} | head -1")
+    assert code in (0, 141)
+    assert len(head.splitlines()) == 1 and told == ""
+
+
+@pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-", "2>&3"])
+def test_what_cannot_be_told_decides_nothing(typed: Typed, stderr: str) -> None:
+    gone = "exec 3> >(:); wait $!;"
+    code, said, _ = typed(f"{gone} $ofa spaces --format json {stderr}")
+    assert code == 0 and len(json.loads(said)) == len(space_names())
+    assert typed(f"{gone} $ofa spaces nosuch {stderr}") == (1, "", "")
+    assert typed(f"{gone} $ofa nosuch {stderr}") == (2, "", "")
+
+
+def test_training_goes_on_when_nobody_reads_its_progress(
+    typed: Typed, photos: Path, here: Path
+) -> None:
+    train = f"$ofa train --data {photos} --epochs 3 --batch 16 --threads 1"
+    gone = "exec 3> >(:); wait $!;"
+    for streams, code in (("2>&3", 0), ("2>/dev/full", 0), ("2>&3 >&3", 141)):
+        run = here / f"run {streams}".replace("/", "-")
+        assert typed(f"{gone} {train} --run {quoted(run)} {streams}")[::2] == (code, "")
+        assert {"supernet.safetensors", "curves.png"} <= {path.name for path in run.iterdir()}
+
+
+def test_a_name_that_the_encoding_lacks_is_replaced(typed: Typed) -> None:
+    code, said, told = typed("PYTHONIOENCODING=ascii $ofa spaces compofa-mbv3 --format json")
+    assert (code, told) == (0, "") and json.loads(said)
+    for how in ("ascii", "latin-1", "utf-8"):
+        code, said, told = typed(f"PYTHONIOENCODING={how} $ofa spaces | head -c 9999999")
+        assert (code, told) == (0, "") and SPACE in said
+    code, _, told = typed("PYTHONIOENCODING=ascii $ofa spaces $'n\\xe9\\u2500'")
+    assert code == 1 and "Traceback" not in told and told.count("error: ") == 1
+
+
+def test_data_survives_an_encoding_that_lacks_its_characters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    emit([{"name": "caf\u00e9 \udce9"}], OutputFormat.json)
+    narrow.seek(0)
+    assert json.loads(narrow.read()) == [{"name": "caf\u00e9 \udce9"}]
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "5"])
+def test_a_terminal_without_columns_is_told_something(here: Path, columns: str) -> None:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "ofa_deploy", "spaces", SPACE],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": columns, "TERM": "xterm"},
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+    ) as process:
+        os.close(theirs)
+        said = b""
+        try:
+            while part := os.read(ours, 4096):
+                said += part
+        except OSError:  # as Linux says that the other end is closed
+            pass
+        assert process.stderr is not None and process.stderr.read() == b""
+    os.close(ours)
+    assert process.returncode == 0
+    assert SPACE in re.sub(r"\x1b\[[0-9;]*m", "", said.decode())
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("runs/mine", "runs/mine"),
+        ("my run", "'my run'"),
+        ("ncaf\udce9 it's", "$'ncaf\\xe9 it\\x27s'"),
+        ("a\nb\\", "$'a\\x0ab\\x5c'"),
+        ("\ud800", "$'\\xed\\xa0\\x80'"),
+        ("", "''"),
+    ],
+)
+def test_names_are_quoted_so_that_they_can_be_pasted(name: str, shown: str) -> None:
+    assert quoted(name) == shown
+    pasted = subprocess.check_output(["bash", "-c", f"printf %s {shown}"])
+    assert pasted == name.encode(
+        errors="surrogateescape" if "\ud800" not in name else "surrogatepass"
+    )
 
 
 # -- help -----------------------------------------------------------------------------------

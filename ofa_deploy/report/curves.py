@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ofa_deploy.errors import InputError
 from ofa_deploy.files import write_with
-from ofa_deploy.report.picture import DPI, GREY
+from ofa_deploy.report.picture import DPI, GREY, drawable
 from ofa_deploy.report.style import COLOURS
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def draw_curves(rows: Sequence[Mapping[str, str]], *, title: str) -> "Figure":
     figure = Figure(figsize=(8.4, 7.2), layout="constrained")
     FigureCanvasAgg(figure)
     top, middle, bottom = figure.subplots(3, 1, sharex=True)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     epochs = [float(row["epoch"]) for row in rows]
     for role, colour in zip(_ROLES, COLOURS, strict=False):
         for axes, column in ((top, f"top1_{role}"), (middle, f"loss_{role}")):
@@ -71,7 +71,7 @@ def draw_curves(rows: Sequence[Mapping[str, str]], *, title: str) -> "Figure":
             handles=list(lines), loc="center left", bbox_to_anchor=(1.12, 0.5), frameon=False
         )
     _mark_phases(top, rows)
-    return figure
+    return drawable(figure)
 
 
 def _mark_phases(axes: "Axes", rows: Sequence[Mapping[str, str]]) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-__all__ = ["DPI", "GREY", "draw", "write_png", "write_svg"]
+__all__ = ["DPI", "GREY", "draw", "drawable", "write_png", "write_svg"]
 
 SIZE_INCHES = (7.2, 4.6)  # of a panel that stands alone; of several, each is smaller
 COLUMN_INCHES = (5.6, 4.6)
@@ -94,6 +94,16 @@ def draw(report: Report, *, relative: bool = False, everything: bool = False) ->
         if len(report.panels) > 1 and not relative:  # else the first axes bear it
             figure.suptitle(report.title, x=0.01, ha="left", parse_math=False)
         _share_accuracies(figure.axes[: 1 if relative else len(report.panels)])
+    return drawable(figure)
+
+
+def drawable(figure: "Figure") -> "Figure":
+    """The figure, with names whose bytes are not UTF-8 shown as in files, with a backslash."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_text(text.get_text().encode(errors="backslashreplace").decode())
     return figure
 
 

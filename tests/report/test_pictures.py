@@ -1,5 +1,6 @@
 """Honest pictures: colours and markers, what is drawn and what it must not cover."""
 
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -8,8 +9,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from ofa_deploy.report import Report, Series, write_svg
-from ofa_deploy.report.curves import draw_curves
+from ofa_deploy.report import Report, Series, write_html, write_png, write_svg
+from ofa_deploy.report.curves import draw_curves, write_curves
 from ofa_deploy.report.picture import draw
 from ofa_deploy.report.style import COLOURS, MacsScale, styles
 from tests.report.fronts import HOSTILE, fast, front, pair, picture, predicted, slow
@@ -121,6 +122,18 @@ def test_picture_takes_any_text_and_leaves_pyplot_alone(tmp_path: Path) -> None:
     picture(tmp_path / "front.png", [Series(HOSTILE, fast(), "measured")], title=HOSTILE)
     assert pixels(tmp_path / "front.png").min() < 50
     assert plt.get_fignums() == before
+
+
+def test_names_that_are_no_utf8_are_drawn_and_told(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 $\\frac$")
+    report = Report([Series(name, fast(), "measured"), Series("b", slow(), "measured")], name)
+    for write, end in ((write_png, "png"), (write_svg, "svg"), (write_html, "html")):
+        write(tmp_path / f"front.{end}", report)
+    for written in ("front.svg", "front.html"):
+        assert "caf\\udce9" in (tmp_path / written).read_text()
+    row = {"epoch": "1", "phase": "ramp", "lr": "0.1", "beta": "0"}
+    path = write_curves(tmp_path / "curves.png", [row], title=f"{name}: deps")
+    assert pixels(path).min() < 50
 
 
 def test_svg_keeps_text_as_text_and_is_the_same_each_time(tmp_path: Path) -> None:

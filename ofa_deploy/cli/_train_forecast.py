@@ -8,11 +8,13 @@ from ofa_deploy.errors import TrainingDivergedError
 from ofa_deploy.terminal import duration
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ofa_deploy.data import DataSplits
     from ofa_deploy.space import SearchSpace
-    from ofa_deploy.train import Forecast, Ranks, TrainConfig
+    from ofa_deploy.train import Forecast, Pace, Ranks, TrainConfig
 
-__all__ = ["tell_forecast"]
+__all__ = ["tell_forecast", "tell_time"]
 
 
 def tell_forecast(
@@ -54,25 +56,36 @@ def tell_forecast(
     )
     list_settings(config)
     if ranks.count == 1 and not quiet:  # several would have to step together
-        _tell_time(config, space, data, found, ranks)
+        tell_time(lambda: _timed(config, space, data, found, ranks))
 
 
-def _tell_time(
+def _timed(
     config: "TrainConfig",
     space: "SearchSpace",
     data: "DataSplits",
     found: "Forecast",
     ranks: "Ranks",
-) -> None:
-    from ofa_deploy.train import time_steps
+) -> "tuple[Pace, tuple[float, float]]":
+    from ofa_deploy.train import evaluation_macs, time_steps
 
+    pace = time_steps(config, space, data, found, ranks)
+    evaluations = evaluation_macs(config, space, data, found)
+    return pace, pace.seconds([phase.macs for phase in found.phases], evaluations)
+
+
+def tell_time(take: "Callable[[], tuple[Pace, tuple[float, float]]]") -> None:
+    """Say how long a run takes here.
+
+    Args:
+        take: takes a few steps; gives their pace and the range of seconds that follows.
+    """
     say("timing a few steps, to tell how long it takes ...")
     try:
-        pace = time_steps(config, space, data, found, ranks)
+        pace, seconds = take()
     except TrainingDivergedError as error:
         say(f"no estimate, since these settings diverge at once: {error}")
         return
-    low, high = map(duration, pace.seconds(found, config, space, data))
+    low, high = map(duration, seconds)
     say(
         f"estimate: {low} to {high} on this machine as busy as it is now, from {pace.steps} steps "
         f"of {pace.batch} images"

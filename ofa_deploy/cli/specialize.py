@@ -24,6 +24,7 @@ from ofa_deploy.cli._output import (
     wrote,
 )
 from ofa_deploy.cli._settings import given_settings, list_settings
+from ofa_deploy.cli._train_forecast import tell_time
 
 if TYPE_CHECKING:
     from ofa_deploy.data import DataSplits
@@ -70,7 +71,8 @@ def specialize(
     config: ConfigOption = None,
     set_: SetOption = None,
     dry_run: Annotated[
-        bool, typer.Option(help="Only print the phases, the cost and all settings.")
+        bool,
+        typer.Option(help="Only print the phases, the cost, all settings, and about how long."),
     ] = False,
     data: Annotated[
         str | None, typer.Option(help="Where the subnet's images are now, if they have moved.")
@@ -165,7 +167,7 @@ def _carry_out(
         )
         if dry_run:
             if ranks.first:
-                _forecast(asked, made, record, images)
+                _forecast(asked, made, record, images, ranks, quiet=quiet)
             return
         found = run_specialize(
             asked.subnet,
@@ -198,9 +200,15 @@ def _of_the_run(subnet: Path) -> dict[str, Any]:
 
 
 def _forecast(
-    asked: _Asked, config: "SpecializeConfig", record: "SubnetFile", data: "DataSplits"
+    asked: _Asked,
+    config: "SpecializeConfig",
+    record: "SubnetFile",
+    data: "DataSplits",
+    ranks: "Ranks",
+    *,
+    quiet: bool,
 ) -> None:
-    from ofa_deploy.specialize import find_parent, forecast_macs, parent_shape
+    from ofa_deploy.specialize import find_parent, forecast_macs, parent_shape, time_specialize
     from ofa_deploy.train import Batches, check_fit
 
     space, arch = record.search_space, record.network.arch
@@ -234,6 +242,9 @@ def _forecast(
         "cost nothing"
     )
     list_settings(config)
+    if ranks.count == 1 and not quiet:  # several would have to step together
+        source, given = asked.subnet, asked.parent
+        tell_time(lambda: time_specialize(source, config, data, phases, parent=given, ranks=ranks))
 
 
 def _report(

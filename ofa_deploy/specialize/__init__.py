@@ -28,6 +28,7 @@ from ofa_deploy.specialize.run import (
     load_parent,
     parent_shape,
     specialize,
+    time_specialize,
 )
 from ofa_deploy.specialize.runner import Specialist
 from ofa_deploy.specialize.units import Parent, check_parent, units_of
@@ -75,5 +76,6 @@ __all__ = [
     "specialize_plan",
     "specialize_recipe",
     "specialize_recipes",
+    "time_specialize",
     "units_of",
 ]

@@ -4,12 +4,13 @@
 ordinary subnet files, and one that names them where they answer together.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field
+from torch import Tensor
 
 from ofa_deploy.data import DataSplits
 from ofa_deploy.errors import InputError, MismatchError
@@ -17,7 +18,9 @@ from ofa_deploy.files import read_model
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.space import Arch, ArchField, SearchSpace
 from ofa_deploy.specialize.config import AnySpecialize, SpecializeConfig
+from ofa_deploy.specialize.cost import PhaseMacs
 from ofa_deploy.specialize.judge import member_probabilities
+from ofa_deploy.specialize.plan import Learn
 from ofa_deploy.specialize.quality import quality
 from ofa_deploy.specialize.runner import Specialist, Ticket
 from ofa_deploy.specialize.units import Parent, check_parent, units_of
@@ -36,6 +39,7 @@ from ofa_deploy.supernet import (
 from ofa_deploy.terminal import SILENT, Progress
 from ofa_deploy.train import (
     ALONE,
+    Pace,
     Ranks,
     RunFile,
     RunRecord,
@@ -44,9 +48,17 @@ from ofa_deploy.train import (
     check_ranks,
     deciding_versions,
     load_supernet,
+    pace_of,
 )
 
-__all__ = ["SpecializeFile", "find_parent", "load_parent", "parent_shape", "specialize"]
+__all__ = [
+    "SpecializeFile",
+    "find_parent",
+    "load_parent",
+    "parent_shape",
+    "specialize",
+    "time_specialize",
+]
 
 _SUBNET = ".subnet.json"
 
@@ -222,6 +234,85 @@ def specialize(
         TrainingDivergedError: if the loss is not finite.
     """
     check_ranks(config, ranks)
+    begun = _begin(subnet, config, data, parent, ranks)
+    described, learned = begun.described, begun.parent
+    record = SpecializeFile(
+        space=described.space,
+        config=config,
+        data=data.name,
+        data_digest=data.digest,
+        data_options=dict(described.data_options if data_options is None else data_options),
+        classes=data.classes,
+        versions=deciding_versions(),
+        arch=described.network.arch.to_dict(),
+        subnet_sha256=described.weights_sha256,
+        parent_sha256=learned.sha256 if learned else None,
+    )
+    name = subnet.name.removesuffix(_SUBNET)
+    return carry_out(
+        run,
+        record,
+        lambda ahead: begun.specialist(config, data, ranks, ahead),
+        start=lambda _: None,
+        finish=lambda made: _finished(made, run, record, described, name),
+        ranks=ranks,
+        workers=workers,
+        progress=progress,
+    )
+
+
+def time_specialize(
+    subnet: Path,
+    config: SpecializeConfig,
+    data: DataSplits,
+    phases: Sequence[PhaseMacs],
+    *,
+    parent: Path | None = None,
+    ranks: Ranks = ALONE,
+) -> tuple[Pace, tuple[float, float]]:
+    """Take a few steps of each phase, and forget them.
+
+    Args:
+        phases: what they cost, as ``forecast_macs`` has it.
+        subnet, config, data, parent: as for ``specialize``.
+
+    Returns:
+        What was timed, and the range of seconds that a run takes, with its evaluations.
+    """
+    begun = _begin(subnet, config, data, parent, ranks)
+    pace = pace_of(
+        config,
+        max(each.macs.dense / each.phase.steps for each in phases),
+        lambda small: begun.specialist(small, data, ranks),
+        lambda made: made.costs[0],
+        ranks,
+    )
+    described = begun.described
+    images = len(data.validation) + min(config.calibration, len(data.train))
+    steps = sum(each.phase.steps for each in phases if isinstance(each.phase.task, Learn))
+    epochs = steps * config.images_a_step / len(data.train)
+    once = images * described.search_space.cost(described.network.arch).macs
+    return pace, pace.seconds([each.macs.dense for each in phases], epochs * once)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What a run goes out from."""
+
+    described: SubnetFile
+    weights: Mapping[str, Tensor]
+    parent: Parent | None
+
+    def specialist(
+        self, config: SpecializeConfig, data: DataSplits, ranks: Ranks, workers: int = 0
+    ) -> Specialist:
+        space, arch = self.described.search_space, self.described.network.arch
+        return Specialist(space, arch, config, data, self.weights, self.parent, ranks, workers)
+
+
+def _begin(
+    subnet: Path, config: SpecializeConfig, data: DataSplits, parent: Path | None, ranks: Ranks
+) -> _Begun:
     source, described = load_subnet(subnet)
     space, arch = described.search_space, described.network.arch
     _check_classes(subnet, described.classes, data)
@@ -231,30 +322,7 @@ def specialize(
         where = parent or find_parent(subnet, described)
         learned = load_parent(where, arch.resolution, data, config.calibration, ranks)
         check_parent(units_of(space, arch), learned, space.classes)
-    record = SpecializeFile(
-        space=described.space,
-        config=config,
-        data=data.name,
-        data_digest=data.digest,
-        data_options=dict(described.data_options if data_options is None else data_options),
-        classes=data.classes,
-        versions=deciding_versions(),
-        arch=arch.to_dict(),
-        subnet_sha256=described.weights_sha256,
-        parent_sha256=learned.sha256 if learned else None,
-    )
-    name = subnet.name.removesuffix(_SUBNET)
-    weights = source.state_dict()
-    return carry_out(
-        run,
-        record,
-        lambda ahead: Specialist(space, arch, config, data, weights, learned, ranks, ahead),
-        start=lambda _: None,
-        finish=lambda made: _finished(made, run, record, described, name),
-        ranks=ranks,
-        workers=workers,
-        progress=progress,
-    )
+    return _Begun(described, source.state_dict(), learned)
 
 
 def _finished(

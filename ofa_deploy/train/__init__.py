@@ -19,7 +19,7 @@ from ofa_deploy.train.evaluation import Evaluator
 from ofa_deploy.train.forecast import Forecast, forecast
 from ofa_deploy.train.loop import carry_out, check_ranks, train
 from ofa_deploy.train.methods import plan_for
-from ofa_deploy.train.pace import Pace, time_steps
+from ofa_deploy.train.pace import Pace, evaluation_macs, pace_of, time_steps
 from ofa_deploy.train.plan import Opening, Pass, Phase, Phases, Plan, Rule
 from ofa_deploy.train.ranks import ALONE, Ranks, here, joined
 from ofa_deploy.train.rates import cosine, nth
@@ -68,12 +68,14 @@ __all__ = [
     "deciding_versions",
     "descend",
     "draw_seed",
+    "evaluation_macs",
     "forecast",
     "get_recipe",
     "here",
     "joined",
     "load_supernet",
     "nth",
+    "pace_of",
     "plan_for",
     "recipe_names",
     "standard_archs",

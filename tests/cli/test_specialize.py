@@ -145,7 +145,10 @@ def test_dry_run_tells_the_plan_and_spends_nothing(
     assert done.code == 0, done.stderr
     for text in (*phrases, "multiply-accumulates, forward and backward"):
         assert text in done.stdout
+    assert re.search(r"estimate: .* to .* on this machine .* steps of \d+ images", done.stderr)
     assert not list(Path().iterdir())
+    quiet = cli("specialize", job.subnet, "--method", method, "--dry-run", "--quiet", *SHORT)
+    assert (quiet.code, quiet.stderr) == (0, "")
 
 
 def test_settings_override_each_other(cli: Callable[..., Any], job: Any) -> None:

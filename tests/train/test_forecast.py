@@ -19,6 +19,7 @@ from ofa_deploy.train import (
     ProgressiveConfig,
     TrainConfig,
     Trainer,
+    evaluation_macs,
     forecast,
     time_steps,
 )
@@ -221,7 +222,8 @@ def test_time_follows_from_a_few_steps(
     pace = time_steps(config, small_space, data, run)
     assert pace.batch == 10
     assert pace.macs == pytest.approx([1e8] * len(run.phases))
-    low, high = pace.seconds(run, config, small_space, data)
+    macs = [phase.macs for phase in run.phases]
+    low, high = pace.seconds(macs, evaluation_macs(config, small_space, data, run))
     costs = [small_space.cost(arch).macs for arch in (small_space.largest, small_space.smallest)]
     epochs = sum(phase.steps for phase in run.phases) / 10
     judged = epochs * (len(data.validation) + 32) * sum(costs)

@@ -84,18 +84,25 @@ def _as_one(failed: Sequence[BaseException], which: str, again: str) -> BaseExce
 
 
 def _all_ended(parts: "Sequence[_Part]", together: "_Together") -> bool:
-    """Start all, and wait until they have ended; whether Ctrl-C ended them."""
-    for part in parts:
-        part.start()
+    """Start all, and wait until they have ended; whether Ctrl-C ended them.
+
+    Raises:
+        RuntimeError: if one cannot be started; those that were have ended then.
+    """
     try:
+        for part in parts:
+            part.start()
         for part in parts:
             while part.is_alive():  # a signal that another thread got is heard between two waits
                 part.join(_POLL_S)
-    except KeyboardInterrupt:
+    except BaseException as error:
         together.stopped.set()
         end = time.monotonic() + _LAST_WAIT_S
         for part in parts:
-            part.join(max(end - time.monotonic(), 0.0))
+            if part.is_alive():
+                part.join(max(end - time.monotonic(), 0.0))
+        if not isinstance(error, KeyboardInterrupt):
+            raise
         return True
     return False
 

@@ -5,10 +5,11 @@ bandwidth. This module is such a process when run (``python -m ofa_deploy.export
 """
 
 import os
+import selectors
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ofa_deploy.errors import DeviceError
 from ofa_deploy.system import module_command, module_environment
@@ -17,6 +18,8 @@ __all__ = ["busy", "main"]
 
 _NUMBERS = 2**21  # float32
 _READY = "at work"
+_START_S = 60.0  # for a process to load numpy, however busy the machine is
+_LAST_WAIT_S = 5.0  # for one that was killed
 
 
 @contextmanager
@@ -41,15 +44,23 @@ def busy(processes: int) -> Iterator[None]:
                 )
             )
         for process in started:
-            assert process.stdout is not None
-            if process.stdout.readline().strip() != _READY:
+            if _first_word(process) != _READY:
                 raise DeviceError("a process of the load beside did not start")
         yield
     finally:
         for process in started:
             process.kill()
         for process in started:
-            process.communicate()
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=_LAST_WAIT_S)
+
+
+def _first_word(process: "subprocess.Popen[str]") -> str:
+    """The line that it says first; nothing if it ends or says none in time."""
+    assert process.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        return process.stdout.readline().strip() if selector.select(_START_S) else ""
 
 
 def main() -> None:

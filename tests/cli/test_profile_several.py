@@ -23,6 +23,7 @@ from tests.search.measured import measured_table
 
 Cli = Callable[..., Any]
 job_module: Any = importlib.import_module("ofa_deploy.cli._profile_job")
+several: Any = importlib.import_module("ofa_deploy.cli._profile_several")
 output: Any = importlib.import_module("ofa_deploy.cli._output")
 NANO = get_space("mbv3-nano-32")
 STEPS = 4
@@ -235,6 +236,34 @@ def test_ctrl_c_ends_all_and_says_how_to_go_on(cli: Cli, floor: Floor) -> None:
         f"ofa-deploy profile --space {NANO.name} --minutes 2.0 --device b"
     )
     assert "failed" not in made.stderr
+    assert set(threading.enumerate()) <= before, "nothing goes on in the background"
+
+
+@pytest.mark.parametrize("why", [KeyboardInterrupt(), RuntimeError("can't start new thread")])
+def test_those_that_were_started_end_when_another_cannot_be(
+    cli: Cli, floor: Floor, monkeypatch: pytest.MonkeyPatch, why: BaseException
+) -> None:
+    pause, start = threading.Event(), several._Part.start
+
+    def works_on(task: Any) -> None:
+        while True:
+            task.advance(0)
+            pause.wait(0.01)
+
+    def starts(part: Any) -> None:
+        if part.device.id == "b":
+            raise why
+        start(part)
+
+    floor.during["a"] = works_on
+    monkeypatch.setattr(several._Part, "start", starts)
+    before = set(threading.enumerate())
+    made = cli(*asked("a", "b"))
+    if isinstance(why, KeyboardInterrupt):
+        assert made.code == 130
+        assert "--device a --device b" in made.stderr.splitlines()[-1]
+    else:
+        assert "expected to start one more thread" in made.error(1)
     assert set(threading.enumerate()) <= before, "nothing goes on in the background"
 
 

@@ -2,6 +2,8 @@
 
 import importlib
 import os
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,6 +226,16 @@ def test_load_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_module.sys, "executable", "/bin/false")
     with pytest.raises(DeviceError, match="did not start"), busy(1):
         raise AssertionError("unreached")
+
+
+def test_load_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = [sys.executable, "-c", "import time; time.sleep(60)"]
+    monkeypatch.setattr(load_module, "module_command", lambda *_: silent)
+    monkeypatch.setattr(load_module, "_START_S", 0.2)
+    start = time.monotonic()
+    with pytest.raises(DeviceError, match="did not start"), busy(2):
+        raise AssertionError("unreached")
+    assert time.monotonic() - start < 30
 
 
 # -- images ---------------------------------------------------------------------------------

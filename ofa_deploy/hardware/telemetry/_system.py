@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import selectors
 import shutil
 import signal
 import subprocess
-import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ __all__ = ["FOLDERS", "command_path", "output_of", "pattern", "read_int", "read_
 # Not PATH: a shell over ssh often lacks the sbin folders, and nobody else's is wanted.
 FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/opt/vc/bin")
 _LIMIT = 65_536
+_LAST_WAIT_S = 1.0  # for a command that was killed: one that the kernel holds is left alone
 
 
 def pattern(text: str) -> re.Pattern[str]:
@@ -70,20 +72,43 @@ def output_of(
     except OSError:
         return None
     assert process.stdout is not None
-    timer = threading.Timer(timeout_s, _end, [process])
-    timer.start()
+    ends = time.monotonic() + timeout_s
+    data, code = None, None
     try:
-        data = process.stdout.readline(limit) if one_line else process.stdout.read(limit)
-        if one_line or len(data) == limit:
-            _end(process)
-        failed = process.wait() != 0 and not one_line
-        slow = not timer.is_alive()
+        data = _read(process.stdout.fileno(), ends, one_line, limit)
+        if data is not None and not one_line:
+            if len(data) == limit:
+                _end(process)
+            code = process.wait(max(ends - time.monotonic(), 0.0))
+    except subprocess.TimeoutExpired:
+        pass
     finally:
-        timer.cancel()
         _end(process)
-        process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_LAST_WAIT_S)
         process.stdout.close()
-    return None if failed or slow else data.decode("utf-8", "replace").strip() or None
+    if data is None or (code != 0 and not one_line):
+        return None
+    return data.decode("utf-8", "replace").strip() or None
+
+
+def _read(file: int, ends: float, one_line: bool, limit: int) -> bytes | None:
+    """What comes before the end, or that of the first line; None if the time is over before that.
+
+    Whatever else holds the other end of the pipe may keep it open for ever.
+    """
+    data = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(file, selectors.EVENT_READ)
+        while len(data) < limit:
+            left_s = ends - time.monotonic()
+            if left_s <= 0 or not selector.select(left_s):
+                return None
+            block = os.read(file, limit - len(data))
+            data += block
+            if not block or (one_line and b"\n" in block):
+                break
+    return data.partition(b"\n")[0] if one_line else data
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

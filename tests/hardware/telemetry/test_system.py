@@ -1,5 +1,7 @@
 """Commands of the system: bounded in time and size, and never a shell's."""
 
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -58,6 +60,39 @@ def test_a_slow_command_is_ended_with_what_it_started() -> None:
     half = "import sys, time; sys.stdout.write('RAM 1'); sys.stdout.flush(); time.sleep(60)"
     assert output_of(python(half), timeout_s=0.3, one_line=True) is None
     assert time.monotonic() - start < 30
+
+
+def test_a_pipe_that_a_daemon_keeps_open_is_given_up(tmp_path: Path) -> None:
+    sleeps = python("import time; time.sleep(60)")
+    code = (
+        "import pathlib, subprocess\n"
+        f"child = subprocess.Popen({sleeps!r}, start_new_session=True)\n"
+        f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(child.pid))\nprint('x')"
+    )
+    start = time.monotonic()
+    try:
+        assert output_of(python(code), timeout_s=1.0) is None
+        assert time.monotonic() - start < 30
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+@pytest.mark.parametrize("one_line", [False, True])
+def test_a_command_that_cannot_be_killed_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, one_line: bool
+) -> None:
+    """As one in the kernel's hands, which waits for a disk or a bus."""
+    stuck: list[int] = []
+    monkeypatch.setattr("os.killpg", lambda group, sent: stuck.append(group))
+    start = time.monotonic()
+    sleeps = "import os, time; print('x', flush=True); os.close(1); time.sleep(60)"
+    try:
+        found = output_of(python(sleeps), timeout_s=0.5, one_line=one_line)
+        assert found == ("x" if one_line else None)
+        assert time.monotonic() - start < 30
+    finally:
+        os.kill(stuck[0], signal.SIGKILL)
 
 
 def test_what_is_printed_is_bounded() -> None:

@@ -1,8 +1,7 @@
 """Batches of training images: which, how varied, in this process or in workers beside it."""
 
-import multiprocessing
-import signal
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,21 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from ofa_deploy.data import Images
-from ofa_deploy.errors import OfaDeployError
 from ofa_deploy.files import digest
 from ofa_deploy.supernet import standardised, to_tensor
 from ofa_deploy.train.augment import Augmentation
 from ofa_deploy.train.config import Common
 from ofa_deploy.train.ranks import ALONE, Ranks
+from ofa_deploy.train.workers import prepared
 
 __all__ = ["Batches", "draw_seed"]
 
 Batch = tuple[Tensor, Tensor]
-
-_START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 def draw_seed(config: Common, step: int, purpose: str, ranks: Ranks = ALONE) -> int:
@@ -42,7 +38,7 @@ def _order(seed: int, epoch: int, images: int) -> npt.NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class Batches(Dataset[Batch | OfaDeployError]):
+class Batches:
     """A rank's batch of every step; it depends on (seed, step, rank, number of ranks) only.
 
     The ranks share one permutation of the images an epoch; what does not fill a step is left out.
@@ -72,12 +68,6 @@ class Batches(Dataset[Batch | OfaDeployError]):
         varied = augmentation.apply(images, draw_seed(self.config, step, "augment", self.ranks))
         return standardised(varied, self.resolution), labels
 
-    def __getitem__(self, step: int) -> Batch | OfaDeployError:
-        try:
-            return self.at(step)
-        except OfaDeployError as error:  # a loader would wrap it into its own traceback
-            return error
-
     def stream(self, first: int, stop: int, workers: int = 0) -> Generator[Batch, None, None]:
         """The batches of the steps from ``first`` to ``stop``, in order; closing ends the workers.
 
@@ -86,22 +76,17 @@ class Batches(Dataset[Batch | OfaDeployError]):
 
         Raises:
             OfaDeployError: what a worker met, such as an image that cannot be read.
+            DeviceError: if a worker dies.
         """
-        loader = DataLoader(
-            self,
-            batch_size=None,
-            sampler=range(first, stop),
-            num_workers=workers,
-            # A fork would inherit the locks of whatever threads other libraries have started here.
-            multiprocessing_context=_START if workers else None,
-            worker_init_fn=_leave_it_to_the_parent if workers else None,
-        )
-        for batch in loader:
-            if isinstance(batch, OfaDeployError):
-                raise batch
-            yield batch
+        steps = range(first, stop)
+        if not workers:
+            yield from map(self.at, steps)
+            return
+        with closing(prepared(self._as_arrays, steps, workers)) as made:
+            for images, labels in made:
+                yield torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)
 
-
-def _leave_it_to_the_parent(_worker: int) -> None:
-    """Ctrl-C in a terminal reaches all processes; this one ends when nobody wants its batches."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    def _as_arrays(self, step: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """A batch as ``workers`` hands it on: its images with the channels last, as they lie."""
+        images, labels = self.at(step)
+        return np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy()), labels.numpy()

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ofa_deploy.data import DataSplits
-from ofa_deploy.errors import InputError, StorageError, TrainingDivergedError
+from ofa_deploy.errors import DeviceError, InputError, StorageError, TrainingDivergedError
 from ofa_deploy.files import exclusive, sha256_file, write_model
 from ofa_deploy.space import SearchSpace
 from ofa_deploy.supernet import load_checkpoint, save_tensors
@@ -209,7 +209,7 @@ def _run_to_end(
             if not trainer.ranks.first:
                 raise
             raise Interrupted(kept.told()) from None
-        except RuntimeError:  # processes that prepare batches may have heard the signal too
+        except DeviceError:  # processes that prepare batches may have heard the signal too
             if not stop.asked:
                 raise
             raise Interrupted(kept.told()) from None

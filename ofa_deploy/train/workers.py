@@ -5,22 +5,22 @@ could leave locked or half written, and no shared memory is needed, of which con
 """
 
 import multiprocessing
-import pickle
 import signal
 import socket
-import struct
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from itertools import cycle
 from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from queue import Empty, SimpleQueue
 from threading import Semaphore, Thread
-from typing import Any, TypeVar
+from typing import Any, Self, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ofa_deploy.errors import DeviceError, OfaDeployError
@@ -28,7 +28,7 @@ from ofa_deploy.system import end_with_parent
 
 __all__ = ["prepared"]
 
-T = TypeVar("T")
+Arrays: TypeAlias = tuple[npt.NDArray[Any], ...]
 
 # A fork would inherit the locks of whatever threads other libraries have started here.
 _CONTEXT: ForkServerContext | SpawnContext = (
@@ -41,13 +41,15 @@ _END_S = 5
 _AGAIN = "run again, and it goes on from the last checkpoint"
 
 
-def prepared(make: Callable[[int], T], steps: range, workers: int) -> Generator[T, None, None]:
+def prepared(
+    make: Callable[[int], Arrays], steps: range, workers: int
+) -> Generator[Arrays, None, None]:
     """What ``make`` gives for each step, in order; closing ends the processes.
 
     Each process holds one result, and one more of each lies here.
 
     Args:
-        make: pickled once; so is what it gives, of which contiguous arrays are not copied.
+        make: taken along to each process; it gives arrays in C order.
         workers: processes, which take the steps in turns.
 
     Raises:
@@ -56,9 +58,8 @@ def prepared(make: Callable[[int], T], steps: range, workers: int) -> Generator[
     """
     started: list[_Worker] = []
     try:
-        task = _packed(make)
         for i in range(min(workers, len(steps))):
-            started.append(_Worker(task, steps[i::workers]))
+            started.append(_Worker(make, steps[i::workers]))
         for _, worker in zip(steps, cycle(started), strict=False):
             yield worker.take()
     finally:
@@ -71,18 +72,19 @@ def prepared(make: Callable[[int], T], steps: range, workers: int) -> Generator[
 class _Worker:
     """A process, and the thread that starts it, listens to it and ends it."""
 
-    def __init__(self, task: list[memoryview], steps: range) -> None:
-        self._ready: SimpleQueue[Any] = SimpleQueue()
+    def __init__(self, make: Callable[[int], Arrays], steps: range) -> None:
+        self._ready: SimpleQueue[Arrays | Exception] = SimpleQueue()
         self._room = Semaphore(1)
         self._closed = False
         try:
-            self._here, self._there = socket.socketpair()
+            here, there = socket.socketpair()
+            self._link = _Link(here)
         except OSError as error:
             raise _not_started(error) from None
-        self._thread = Thread(target=self._listen, args=(task, steps), daemon=True)
+        self._thread = Thread(target=self._listen, args=(there, make, steps), daemon=True)
         self._thread.start()
 
-    def take(self) -> Any:
+    def take(self) -> Arrays:
         """Its next result."""
         for _ in range(_PATIENCE_S):  # in seconds that are counted: a suspended run waits too
             with suppress(Empty):
@@ -99,27 +101,26 @@ class _Worker:
     def close(self) -> None:
         """Let it end soon, whatever it waits for."""
         self._closed = True
-        with suppress(OSError):
-            self._here.shutdown(socket.SHUT_RDWR)
+        self._link.cut()
         self._room.release()
 
     def join(self) -> None:
         """Wait until it has ended."""
         self._thread.join(_END_S)
 
-    def _listen(self, task: list[memoryview], steps: range) -> None:
-        process = _CONTEXT.Process(target=_work, args=(self._there,), daemon=True)
-        with self._here:
+    def _listen(self, there: socket.socket, make: Callable[[int], Arrays], steps: range) -> None:
+        process = _CONTEXT.Process(target=_work, args=(there,), daemon=True)
+        with self._link as link:
             try:
-                with self._there:
+                with there:
                     _start_deaf(process)
-                _send(self._here, task)
-                _send(self._here, _packed(steps))
+                link.put(make)
+                link.put(steps)
                 for _ in steps:
                     self._room.acquire()
                     if self._closed:
                         break
-                    self._ready.put(_receive(self._here))
+                    self._ready.put(link.get_arrays())
             except Exception as error:
                 if not self._closed:
                     self._ready.put(_told(error, process))
@@ -164,18 +165,18 @@ def _not_started(error: Exception) -> DeviceError:
     )
 
 
-def _work(link: socket.socket) -> None:
+def _work(end: socket.socket) -> None:
     """What the process does, until nobody wants more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     torch.set_num_threads(1)
-    with suppress(ConnectionError, EOFError):
-        make, steps = _receive(link), _receive(link)
+    with _Link(end) as link, suppress(ConnectionError, EOFError):
+        make, steps = link.get(), link.get()
         for step in steps:
-            _send(link, _packed(_attempt(make, step)))
+            link.put_arrays(_attempt(make, step))
 
 
-def _attempt(make: Callable[[int], Any], step: int) -> Any:
+def _attempt(make: Callable[[int], Arrays], step: int) -> Arrays | Exception:
     try:
         return make(step)
     except OfaDeployError as error:
@@ -185,37 +186,53 @@ def _attempt(make: Callable[[int], Any], step: int) -> Any:
         return error
 
 
-_COUNT = struct.Struct("<Q")
+class _Link:
+    """One end between two processes of this program: objects, and arrays as they lie."""
 
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._objects: Connection[Any, Any] = Connection(end.dup().detach())
 
-def _packed(thing: object) -> list[memoryview]:
-    """A thing as bytes: those of contiguous arrays as they lie, after all others."""
-    buffers: list[pickle.PickleBuffer] = []
-    whole = pickle.dumps(thing, protocol=5, buffer_callback=buffers.append)
-    return [memoryview(whole), *(buffer.raw() for buffer in buffers)]
+    def __enter__(self) -> Self:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self._end.close()
+        self._objects.close()
 
-def _send(link: socket.socket, parts: list[memoryview]) -> None:
-    sizes = [len(part) for part in parts]
-    link.sendall(_COUNT.pack(len(sizes)) + b"".join(map(_COUNT.pack, sizes)))
-    for part in parts:
-        link.sendall(part)
+    def cut(self) -> None:
+        """Wake whoever waits at either end."""
+        with suppress(OSError):
+            self._end.shutdown(socket.SHUT_RDWR)
 
+    def put(self, thing: object) -> None:
+        self._objects.send(thing)
 
-def _receive(link: socket.socket) -> Any:
-    (count,) = _COUNT.unpack(_read(link, _COUNT.size))
-    sizes = [size for (size,) in _COUNT.iter_unpack(_read(link, count * _COUNT.size))]
-    whole, *buffers = [_read(link, size) for size in sizes]
-    return pickle.loads(whole, buffers=buffers)
+    def get(self) -> Any:
+        return self._objects.recv()
 
+    def put_arrays(self, made: Arrays | Exception) -> None:
+        """Arrays in C order, or why there are none."""
+        if isinstance(made, Exception):
+            return self.put(made)
+        self.put([(each.shape, each.dtype) for each in made])
+        for each in made:
+            self._end.sendall(each.data)
 
-def _read(link: socket.socket, size: int) -> memoryview:
-    """So many bytes, writable; in one call, which leaves Python to other threads."""
-    view = np.empty(size, np.uint8).data
-    found = 0
-    while found < size:
-        more = link.recv_into(view[found:], 0, socket.MSG_WAITALL)
-        if not more:
-            raise EOFError("the other side is gone")
-        found += more
-    return view
+    def get_arrays(self) -> Arrays | Exception:
+        found = self.get()
+        if isinstance(found, Exception):
+            return found
+        made = tuple(np.empty(shape, dtype) for shape, dtype in found)
+        for each in made:
+            self._fill(each.reshape(-1).view(np.uint8).data)
+        return made
+
+    def _fill(self, room: memoryview) -> None:
+        """In one call, which leaves Python to other threads, but for signals."""
+        found = 0
+        while found < len(room):
+            more = self._end.recv_into(room[found:], 0, socket.MSG_WAITALL)
+            if not more:
+                raise EOFError("the other end is gone")
+            found += more

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -281,19 +280,19 @@ class Made:
 
     fault: type[Exception] | None = None
 
-    def __call__(self, step: int) -> Any:
+    def __call__(self, step: int) -> tuple[np.ndarray, ...]:
         if self.fault is not None:
             raise self.fault("cat/7.jpg")
-        turned = np.arange(6.0).reshape(2, 3).T
-        return {"at": step, "threads": torch.get_num_threads(), "odd": turned[::2]}
+        others = np.arange(6.0).reshape(2, 3), np.zeros((0, 3), np.uint8), np.array(True)
+        return np.array([step, torch.get_num_threads()]), *others
 
 
-def test_things_come_as_they_are_made_and_can_be_written_to() -> None:
+def test_arrays_come_as_they_are_made_and_can_be_written_to() -> None:
     found = list(prepared(Made(), range(3, 8), 2))
-    assert [each["at"] for each in found] == [3, 4, 5, 6, 7]
-    assert [each["threads"] for each in found] == [1] * 5
-    assert np.array_equal(found[0]["odd"], [[0, 3], [2, 5]])
-    found[0]["odd"] += 1
+    assert [each[0].tolist() for each in found] == [[step, 1] for step in range(3, 8)]
+    for ours, theirs in zip(Made()(0)[1:], found[0][1:], strict=True):
+        assert np.array_equal(ours, theirs) and ours.dtype == theirs.dtype
+    found[0][1][:] += 1
 
 
 def test_no_more_are_started_than_there_are_steps() -> None:

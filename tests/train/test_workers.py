@@ -70,12 +70,17 @@ def batches(config: DepsConfig, data: DataSplits) -> Batches:
     return Batches(config, data.train, 64)
 
 
+def environment() -> dict[str, str]:
+    path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
 def started(script: str, folder: Path) -> "subprocess.Popen[str]":
     """The script at work, in a session of its own, whose processes are thus known."""
     (folder / "script.py").write_text(STREAM + script)
     process = subprocess.Popen(
         [sys.executable, str(folder / "script.py")],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -127,7 +132,7 @@ def test_they_need_no_shared_memory(tmp_path: Path, options: str) -> None:
     (tmp_path / "script.py").write_text(STREAM + ALL_OF_THEM)
     done = subprocess.run(
         [*private, "-c", f'{mounted} && exec "$@"', "sh", sys.executable, tmp_path / "script.py"],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=SECONDS,

@@ -109,6 +109,8 @@ def specialize(
     if not subnet.name.endswith(_SUFFIX):
         raise InputError(f"{subnet}: expected a file NAME{_SUFFIX}")
     given = given_settings(config, {"threads": threads, "seed": seed}, set_)
+    for option in given.keys() & {"method", "recipe", "scale"}:
+        raise InputError(f"{option}: expected it as --{option}, found it among the settings")
     name = subnet.name.removesuffix(_SUFFIX)
     asked = _Asked(subnet, method, parent, run or Path("runs") / f"{name}-{method}", given)
     judging = _Judging(corrupted_images, latency, output)

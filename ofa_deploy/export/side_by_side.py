@@ -28,7 +28,7 @@ from ofa_deploy.errors import (
 )
 from ofa_deploy.export.draft import Draft, draft
 from ofa_deploy.export.options import ExportOptions
-from ofa_deploy.system import deaf_children, end_with_parent
+from ofa_deploy.system import end_with_parent, submit
 from ofa_deploy.terminal import SILENT, Progress
 
 __all__ = ["Shared", "made_side_by_side"]
@@ -83,8 +83,7 @@ def _by_processes(
         ProcessPoolExecutor(workers, context, _begin, (*handed, threads)) as pool,
     ):
         try:
-            with deaf_children():  # this starts processes
-                running = [pool.submit(_draft, *pair) for pair in pairs]
+            running = [submit(pool, _draft, *pair) for pair in pairs]
             for _ in as_completed(running):
                 task.advance()
             return [_result(each) for each in running]

@@ -17,7 +17,7 @@ import onnx
 
 from ofa_deploy.errors import DeviceError
 from ofa_deploy.runtimes import Runtime, get_runtime
-from ofa_deploy.system import deaf_children, end_with_parent
+from ofa_deploy.system import end_with_parent, submit
 from ofa_deploy.terminal import SILENT, Progress
 
 __all__ = ["Subject", "builder", "write_models"]
@@ -140,8 +140,7 @@ def _in_parallel(jobs: Iterator[_Job]) -> Iterator[tuple[str, str]]:
         running: deque[Future[tuple[str, str]]] = deque()
         try:
             for job in jobs:
-                with deaf_children():  # this starts processes
-                    running.append(pool.submit(job.run))
+                running.append(submit(pool, job.run))
                 if len(running) > 2 * count:
                     yield running.popleft().result()
             while running:

@@ -207,7 +207,7 @@ _BY_METHOD: dict[str, type[SpecializeConfig]] = {
 METHODS = tuple(_BY_METHOD)
 
 
-def build_specialize_config(method: str, /, **settings: Any) -> SpecializeConfig:
+def build_specialize_config(method: str, **settings: Any) -> SpecializeConfig:
     """The config of a method, from a person's settings.
 
     Raises:

@@ -7,6 +7,7 @@ from ofa_deploy.system.processes import (
     end_with_parent,
     module_command,
     module_environment,
+    submit,
 )
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "module_environment",
     "one_blas_thread",
     "optional_import",
+    "submit",
 ]

@@ -5,11 +5,17 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from typing import ParamSpec, TypeVar
 
-__all__ = ["deaf_children", "end_with_parent", "module_command", "module_environment"]
+__all__ = ["deaf_children", "end_with_parent", "module_command", "module_environment", "submit"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
@@ -39,6 +45,21 @@ def deaf_children() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def submit(
+    pool: ProcessPoolExecutor, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+) -> "Future[R]":
+    """Give a pool some work; processes that it starts for that do not hear Ctrl-C.
+
+    Raises:
+        BrokenProcessPool: if a process died, or cannot be started.
+    """
+    try:
+        with deaf_children():
+            return pool.submit(call, *args, **kwargs)
+    except OSError as error:  # such as a queue of the pool that is closed, since it just broke
+        raise BrokenProcessPool(str(error)) from error
 
 
 def end_with_parent() -> None:

@@ -251,7 +251,7 @@ _BY_METHOD: dict[str, type[TrainConfig]] = {
 METHODS = tuple(_BY_METHOD)
 
 
-def build_config(method: str, /, **settings: object) -> TrainConfig:
+def build_config(method: str, **settings: object) -> TrainConfig:
     """The config of a method, from a person's settings.
 
     Raises:

@@ -5,13 +5,11 @@ could leave locked or half written, and no shared memory is needed, of which con
 """
 
 import multiprocessing
-import signal
 import socket
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from itertools import cycle
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
@@ -24,7 +22,7 @@ import numpy.typing as npt
 import torch
 
 from ofa_deploy.errors import DeviceError, OfaDeployError
-from ofa_deploy.system import end_with_parent
+from ofa_deploy.system import deaf_children, end_with_parent
 
 __all__ = ["prepared"]
 
@@ -112,8 +110,8 @@ class _Worker:
         process = _CONTEXT.Process(target=_work, args=(there,), daemon=True)
         with self._link as link:
             try:
-                with there:
-                    _start_deaf(process)
+                with there, deaf_children():
+                    process.start()
                 link.put(make)
                 link.put(steps)
                 for _ in steps:
@@ -126,14 +124,6 @@ class _Worker:
                     self._ready.put(_told(error, process))
             finally:
                 _end(process)
-
-
-def _start_deaf(process: BaseProcess) -> None:
-    """Start a process that Ctrl-C in a terminal, which reaches all, does not end half-made."""
-    if hasattr(signal, "pthread_sigmask"):
-        resource_tracker.ensure_running()  # which would clear the mask of this thread
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    process.start()
 
 
 def _end(process: BaseProcess) -> None:
@@ -167,7 +157,6 @@ def _not_started(error: Exception) -> DeviceError:
 
 def _work(end: socket.socket) -> None:
     """What the process does, until nobody wants more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     torch.set_num_threads(1)
     with _Link(end) as link, suppress(ConnectionError, EOFError):

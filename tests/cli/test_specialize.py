@@ -186,6 +186,8 @@ def test_images_are_treated_as_the_run_treats_them(cli: Callable[..., Any], job:
         (["--method", "dst", "--set", "sparsity=2"], "training settings: sparsity: "),
         (["--method", "dst", "--set", "sparsity"], "--set: expected NAME=VALUE"),
         (["--method", "finetune", "--set", "sparsity=0.5"], "method finetune has no setting spa"),
+        (["--method", "finetune", "--set", "method=dst"], "method: expected it as --method, found"),
+        (["--method", "finetune", "--set", "scale=2"], "scale: expected it as --scale, found it"),
         (["--method", "finetune", "--set", "batch=4096"], "at least one batch of 4096 training"),
         (["--method", "finetune", "--config", "none.toml"], "none.toml: no such file"),
         (["--method", "finetune", "--data", "none"], "neither 'glyphs' nor a folder"),

@@ -1,27 +1,29 @@
 """Processes of this interpreter: they find the package, end with their parent, and are deaf."""
 
 import json
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import psutil
 import pytest
 
-from ofa_deploy.system import deaf_children, module_command, module_environment
+from ofa_deploy.system import deaf_children, module_command, module_environment, submit
 
 POOL = """
 import multiprocessing, os, signal, sys, time
 from concurrent.futures import ProcessPoolExecutor
-from ofa_deploy.system import end_with_parent, deaf_children
+from ofa_deploy.system import end_with_parent, submit
 def hears():
     return signal.getsignal(signal.SIGINT) != signal.SIG_IGN
 if __name__ == "__main__":
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent)
-    with deaf_children():
-        worker = pool.submit(os.getpid)
-    print(worker.result(), pool.submit(hears).result(), flush=True)
+    print(submit(pool, os.getpid).result(), submit(pool, hears).result(), flush=True)
     time.sleep(100)
 """
 
@@ -61,6 +63,18 @@ def test_process_of_a_pool_ends_with_its_parent_and_on_no_ctrl_c(tmp_path: Path)
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=60)
     worker.wait(timeout=20)
+
+
+def test_a_pool_that_breaks_meanwhile_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queue is closed as soon as one process died; the next could then not be started."""
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+
+        def closed(*_: object) -> None:
+            raise OSError("handle is closed")
+
+        monkeypatch.setattr(pool, "submit", closed)
+        with pytest.raises(BrokenProcessPool, match="handle is closed"):
+            submit(pool, os.getpid)
 
 
 def test_children_are_born_deaf() -> None:

@@ -223,7 +223,7 @@ def test_one_that_cannot_start_is_told_in_a_line(
     def refused(*_: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(workers, "_start_deaf", refused)
+    monkeypatch.setattr(workers, "deaf_children", refused)
     with pytest.raises(DeviceError, match=r"not be started .* unavailable\); .* --workers, 0 for"):
         next(batches.stream(0, 12, 2))
 
@@ -231,9 +231,9 @@ def test_one_that_cannot_start_is_told_in_a_line(
 def test_one_that_is_stuck_is_not_waited_for_for_ever(
     batches: Batches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "_PATIENCE_S", 2)
     stream = batches.stream(0, 12, 1)
     next(stream)
+    monkeypatch.setattr(workers, "_PATIENCE_S", 2)
     (process,) = multiprocessing.active_children()
     assert process.pid is not None
     os.kill(process.pid, signal.SIGSTOP)

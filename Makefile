@@ -11,7 +11,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 ARM := build/arm64
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all test-arm fuzz audit lint wheel docs notebooks clean
+.PHONY: help quickstart install test test-all test-arm fuzz audit lint wheel docs notebooks clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -19,6 +19,8 @@ help: ## show this list
 
 quickstart: $(VENV)/.installed ## install, then train, profile, search, export and verify on this machine
 	$(BIN)/ofa-deploy quickstart
+
+install: $(VENV)/.installed ## install into .venv, and no more
 
 test: lint ## check style and types, then run the tests
 	$(PYTEST)

@@ -21,6 +21,12 @@ _KINDS: dict[str, Callable[[Path, bytes], object]] = {
     "JSON of figures": lambda _, head: _schema(head) == b"report",
     "ONNX model": lambda path, _: path.suffix.lower() == ".onnx",
 }
+_SUFFIXES = {
+    "HTML page": (".html", ".htm"),
+    "PNG": (".png",),
+    "SVG": (".svg",),
+    "JSON of figures": (".json",),
+}
 
 
 def _schema(head: bytes) -> bytes:
@@ -35,13 +41,18 @@ def check_outputs(outputs: Mapping[str, Path | None]) -> None:
         outputs: by kind, one of ``_KINDS``; None is not asked for.
 
     Raises:
-        InputError: if a folder or a file of another kind is there, such as a run's ``run.json``,
-            or if two outputs are one file.
+        InputError: if a folder or a file of another kind is there, such as a run's ``run.json``, if
+            a name says that it is of another kind, or if two outputs are one file.
     """
     asked = {kind: path for kind, path in outputs.items() if path is not None}
     for kind, path in asked.items():
         if path.is_dir():
             raise InputError(f"{path}: expected a file to write, found a folder")
+        if (ends := _SUFFIXES.get(kind)) and path.suffix.lower() not in ends:
+            raise InputError(
+                f"{path}: expected a name that ends in {' or '.join(ends)} for {kind}, found "
+                f"{path.suffix or 'none of these'}"
+            )
         if path.exists() and not _is(kind, path):
             raise InputError(
                 f"{path} exists and is no {kind}: it is not overwritten; name another file"

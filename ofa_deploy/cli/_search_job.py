@@ -347,7 +347,7 @@ def _error_of_picked(found: "Verified") -> str:
     ratios = [c.measured["latency"] / c.predicted["latency"] - 1 for c in examined]
     mean = 100 * sum(map(abs, ratios)) / len(ratios)
     worst = 100 * max(ratios)
-    end = "nothing promises more" if found.stands else "more may be found with more rounds"
+    end = "nothing promises more" if found.stands else "searched again from here, it may find more"
     if images := _images(found.best):
         end += f"; top-1 by {images:,} validation images"
     return (

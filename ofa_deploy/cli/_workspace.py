@@ -98,13 +98,18 @@ def subnets_data(
         MismatchError: if the images there are others.
     """
     from ofa_deploy.data import full_name
-    from ofa_deploy.errors import MismatchError
+    from ofa_deploy.errors import InputError, MismatchError
     from ofa_deploy.supernet import load_members
 
     records = [load_members(path).record for path in subnets]
     first = records[0]
     name = first.data if data is None else full_name(data)
-    images = run_data(name, first.data_options, first.search_space, progress)
+    try:
+        images = run_data(name, first.data_options, first.search_space, progress)
+    except InputError as error:
+        moved = data is None and Path(name).is_absolute() and not Path(name).exists()
+        hint = "; if they have moved, name where they are now with --data" if moved else ""
+        raise InputError(f"{error}{hint}") from None
     for path, record in zip(subnets, records, strict=True):
         if record.data_digest != images.digest:
             raise MismatchError(

@@ -43,7 +43,9 @@ def profile(
     threads: Annotated[int, typer.Option(min=1, help="Threads an inference.")] = 1,
     minutes: Annotated[
         float,
-        typer.Option(min=0.1, max=1e4, help="About how long to measure; steadier if longer."),
+        typer.Option(
+            min=0.1, max=1e4, help="About how long to measure at most; small spaces end sooner."
+        ),
     ] = 5.0,
     calibration: Annotated[
         int, typer.Option(min=4, max=1000, help="Whole networks that correct the sum of blocks.")

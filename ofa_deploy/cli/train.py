@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_deploy.cli._few import warn_of_few
+from ofa_deploy.cli._few import warn_of_few, warn_of_thin
 from ofa_deploy.cli._options import (
     ConfigOption,
     QuietOption,
@@ -195,6 +195,7 @@ def _carry_out(
         splits = run_data(job.data, job.options, job.space, progress(quiet))
         space = job.space.with_classes(len(splits.classes))
         warn_of_few(len(splits.validation), quiet=quiet)
+        warn_of_thin(splits, quiet=quiet)
         if not dry_run and not adopting:
             try:
                 _train(job, space, splits, run, init, ranks, workers, quiet=quiet)

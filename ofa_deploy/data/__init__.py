@@ -1,7 +1,7 @@
 """Images: built-in glyphs, folders by class, the Hugging Face hub; and their splits. Torch-free."""
 
 from ofa_deploy.data.augmentations import AUGMENTATIONS, augmentation_names
-from ofa_deploy.data.counts import few_images, share_interval
+from ofa_deploy.data.counts import few_images, share_interval, thin_classes
 from ofa_deploy.data.decode import read_image
 from ofa_deploy.data.files import ImageFiles
 from ofa_deploy.data.folder import folder_images, image_folder
@@ -31,4 +31,5 @@ __all__ = [
     "normalise",
     "read_image",
     "share_interval",
+    "thin_classes",
 ]

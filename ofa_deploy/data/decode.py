@@ -33,6 +33,8 @@ def decode(source: Path | bytes, name: str, size: int) -> npt.NDArray[np.uint8]:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             _check(image)
             rgb = _to_rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such file") from None
     except (
         OSError,  # also UnidentifiedImageError
         SyntaxError,

@@ -1,6 +1,7 @@
 """Folders of images by class."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from ofa_deploy.files import storage_errors
 __all__ = ["SUFFIXES", "folder_images", "folder_parts", "image_folder"]
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_SHOWN = 10  # names in a message
 _VALIDATION = ("validation", "valid", "val")
 
 
@@ -33,8 +35,9 @@ def image_folder(folder: Path, *, size: int, classes: tuple[str, ...] | None = N
         raise InputError(f"{folder}: no such folder; expected one sub-folder of images a class")
     found = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != "."))
     if classes is not None and found != classes:
-        odd = sorted(set(found) ^ set(classes))
-        raise InputError(f"{folder}: its classes differ from the training set's: {', '.join(odd)}")
+        raise InputError(
+            f"{folder}: its classes differ from the training set's: {_difference(found, classes)}"
+        )
     if len(found) < 2:
         raise InputError(
             f"{folder}: expected at least two sub-folders (classes), found {len(found)}"
@@ -102,6 +105,17 @@ def _files(folder: Path, name: str) -> list[str]:
             if file[0] != "." and file.lower().endswith(SUFFIXES):
                 found.append((below / file).as_posix())
     return sorted(found, key=lambda path: path.split("/"))
+
+
+def _difference(found: Sequence[str], expected: Sequence[str]) -> str:
+    """Which classes are too many and which are missing, a few of each."""
+    sides = {"only there": set(found) - set(expected), "missing there": set(expected) - set(found)}
+    told = []
+    for where, names in sides.items():
+        some = sorted(names)[:_SHOWN]
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        told += [f"{where}: {', '.join(some)}{more}"] if names else []
+    return "; ".join(told)
 
 
 def _inode(folder: Path) -> tuple[int, int]:

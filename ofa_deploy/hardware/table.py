@@ -190,9 +190,13 @@ class LatencyTable(BaseModel):
             MismatchError: naming what differs.
         """
         if self.fingerprint != space.fingerprint:
+            mend = "spaces and class counts must agree"
+            if space.name == self.space and space.classes != self.classes:
+                mend = f"take the space .with_classes({self.classes}), or a table of the other"
             raise MismatchError(
-                f"the table was made for space {self.space} ({self.fingerprint}), not for "
-                f"{space.name} ({space.fingerprint}); spaces and class counts must agree"
+                f"the table was made for space {self.space} with {self.classes} classes "
+                f"({self.fingerprint}), not for {space.name} with {space.classes} "
+                f"({space.fingerprint}); {mend}"
             )
         if conditions is not None and (different := self.conditions.differences(conditions)):
             raise MismatchError(

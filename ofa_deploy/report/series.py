@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Literal, get_args
 
+from ofa_deploy.data import share_interval
 from ofa_deploy.errors import InputError, UnknownNameError
 from ofa_deploy.pareto import Candidate, ParetoFront
 from ofa_deploy.space import Arch, SearchSpace
@@ -24,6 +25,7 @@ __all__ = [
     "known",
     "one_a_label",
     "staircase",
+    "top1_range",
 ]
 
 LATENCY = "latency"
@@ -172,18 +174,33 @@ class Series:
         value = values[metric]
         ends = _measured_range(candidate, metric) if measured else candidate.intervals.get(metric)
         low, high = ends or (value, value)
+        if metric == TOP1:  # models know no bounds
+            low, high = max(low, 0.0), min(high, 100.0)
         if not all(map(isfinite, (value, low, high))):
             raise InputError(f"front {self.label!r}: {metric} of {candidate.arch} is not finite")
         return value, (min(low, value), max(high, value)), measured
 
 
 def _measured_range(candidate: Candidate, metric: str) -> tuple[float, float] | None:
-    """What the measuring processes spanned, taken as even on both sides; None if not recorded."""
+    """What a measurement leaves open; None if that is not recorded.
+
+    Of latency, what the measuring processes spanned, taken as even on both sides.
+    """
+    if metric == TOP1:
+        return top1_range(candidate.measured)
     spread = candidate.measured.get(f"{metric}{_SPREAD}")
     if spread is None:
         return None
     value = candidate.measured[metric]
     return value * (1 - spread / 2), value * (1 + spread / 2)
+
+
+def top1_range(measured: Mapping[str, float]) -> tuple[float, float] | None:
+    """The 90 % interval of a measured top-1, in percent; None where the images are not counted."""
+    images = measured.get(f"{TOP1}.images", 0)
+    if TOP1 not in measured or images < 1:
+        return None
+    return share_interval(measured[TOP1], int(images))
 
 
 def check(series_list: Sequence[Series]) -> None:

@@ -3,14 +3,13 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import TypedDict, cast
 
-from ofa_deploy.data import share_interval
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.report.few import best_places, few_places
-from ofa_deploy.report.series import TOP1, Series, check, known, one_a_label
+from ofa_deploy.report.series import TOP1, Series, check, known, one_a_label, top1_range
 from ofa_deploy.space import Arch
 from ofa_deploy.terminal import UNKNOWN, TextTable, count, interval, milliseconds, percent_within
 
@@ -81,7 +80,7 @@ def _row(series: Series, candidate: Candidate, best: bool) -> Row:
     latency = series.latency
     low, high = candidate.intervals.get(latency, (None, None))
     top1_low, top1_high = candidate.intervals.get(TOP1, (None, None))
-    open_low, open_high = _wilson(candidate.measured)
+    open_low, open_high = top1_range(candidate.measured) or (None, None)
     return Row(
         series=series.label,
         device=series.panel,
@@ -102,14 +101,6 @@ def _row(series: Series, candidate: Candidate, best: bool) -> Row:
         arch=str(candidate.arch),
         best=best,
     )
-
-
-def _wilson(measured: Mapping[str, float]) -> tuple[float, float] | tuple[None, None]:
-    """The 90 % interval of a measured top-1, in percent; None where the images are not counted."""
-    images = measured.get(f"{TOP1}.images", 0)
-    if TOP1 not in measured or images < 1:
-        return None, None
-    return share_interval(measured[TOP1], int(images))
 
 
 def _either(row: Row, other: Row) -> Row:

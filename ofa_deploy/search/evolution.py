@@ -40,7 +40,7 @@ def search(
     accuracy: Metric,
     latency: "Metric | Mapping[str, Metric] | None" = None,
     metrics: Mapping[str, Metric] | None = None,
-    constraints: Sequence[str | Constraint | GeneConstraint] = (),
+    constraints: "str | Sequence[str | Constraint | GeneConstraint]" = (),
     objectives: Mapping[str, str] | None = None,
     seed: int = 0,
     population: int = 200,
@@ -81,7 +81,7 @@ def search(
         accuracy=accuracy,
         latency=latency,
         metrics=metrics,
-        constraints=constraints,
+        constraints=[constraints] if isinstance(constraints, str) else constraints,
         objectives=objectives,
     )
     if generations is None:

@@ -234,7 +234,10 @@ class Problem:
         seen = {name: ends for name, ends in (seen or {}).items() if name not in reachable}
         ranges = "; ".join(
             [f"{name} reaches from {self._span(name, ends)}" for name, ends in reachable.items()]
-            + [f"{name} was seen from {span(name, ends)}" for name, ends in seen.items()]
+            + [
+                f"{name} was seen from {self._seen(name, ends, nearest)}"
+                for name, ends in seen.items()
+            ]
         )
         asked = ", ".join(dict.fromkeys(map(str, self._asked())))
         comes = f"; nearest: {self._described(nearest)}" if nearest else ""
@@ -252,15 +255,32 @@ class Problem:
         without = "" if plain == ends else f" with its error ({span(name, plain)} without)"
         return span(name, ends) + without
 
+    def _seen(self, name: str, ends: tuple[float, float], nearest: Candidate | None) -> str:
+        """What was met of a metric, each value at the unfavourable end of its interval."""
+        plain, held = self._held(nearest)[name] if nearest else (0.0, 0.0)
+        return span(name, ends) + (" with its error" if plain != held else "")
+
     def _asked(self) -> tuple[Constraint | GeneConstraint, ...]:
         return (*self.constraints, *self.domain.constraints)
 
     def _described(self, candidate: Candidate) -> str:
         """What the constraints are held against, of one network, and its genes."""
+        told = []
+        for name, (plain, held) in self._held(candidate).items():
+            without = "" if plain == held else f" ({metric(name, plain, 4)} without its error)"
+            told.append(f"{name} {metric(name, held, 4)}{without}")
+        return f"{', '.join(told)} ({candidate.arch})"
+
+    def _held(self, candidate: Candidate) -> dict[str, tuple[float, float]]:
+        """Each constrained metric of a network: predicted, and as limits are held against it."""
         row = self.space.encode([candidate.arch])
-        values = {c.metric: float(self._pessimistic(c, row)[0]) for c in self.constraints}
-        told = ", ".join(f"{name} {metric(name, value, 4)}" for name, value in values.items())
-        return f"{told} ({candidate.arch})"
+        return {
+            c.metric: (
+                float(self.metrics[c.metric].predict(row)[0]),
+                float(self._pessimistic(c, row)[0]),
+            )
+            for c in self.constraints
+        }
 
     def candidates(self, population: Population) -> list[Candidate]:
         """Rows as candidates with every metric predicted, and intervals where known."""

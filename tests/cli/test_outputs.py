@@ -16,12 +16,11 @@ Cli = Callable[..., Any]
 
 def test_a_run_is_not_overwritten_by_its_table(job: Any, run: Path, cli: Cli) -> None:
     before = (run / "run.json").read_bytes()
-    for command in (
-        ["profile", "--run", run, "--out", run / "run.json"],
-        ["show", *run.glob("subnets/*.subnet.json"), "--svg", run / "run.json"],
-    ):
-        message = cli(*command).error(1)
-        assert "run.json exists and is no " in message and "name another file" in message
+    message = cli("profile", "--run", run, "--out", run / "run.json").error(1)
+    assert "run.json exists and is no latency table" in message and "another file" in message
+    subnet = next(run.glob("subnets/*.subnet.json"))
+    message = cli("show", subnet, "--svg", run / "run.json").error(1)
+    assert "run.json: expected a name that ends in .svg for SVG, found .json" in message
     assert (run / "run.json").read_bytes() == before
 
 
@@ -34,7 +33,14 @@ KINDS = {
     "JSON of figures": '{"schema": "report/1"}',
     "ONNX model": b"\x08\x08",
 }
-SUFFIX = {"CSV": ".csv", "ONNX model": ".onnx"}
+SUFFIX = {
+    "HTML page": ".html",
+    "PNG": ".png",
+    "SVG": ".svg",
+    "JSON of figures": ".json",
+    "CSV": ".csv",
+    "ONNX model": ".onnx",
+}
 
 
 def written(folder: Path, kind: str) -> Path:
@@ -47,9 +53,13 @@ def written(folder: Path, kind: str) -> Path:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_takes_the_place_of_its_like_only(tmp_path: Path, kind: str) -> None:
     check_outputs({kind: None})
-    check_outputs({kind: tmp_path / "new"})
+    suffix = SUFFIX.get(kind, ".json")
+    check_outputs({kind: tmp_path / f"new{suffix}"})
+    by_name = kind in ("CSV", "ONNX model")  # of which any content may be
     for other in KINDS:
         path = written(tmp_path, other)
+        if not by_name:
+            path = path.rename(tmp_path / f"there{suffix}")
         if other == kind:
             check_outputs({kind: path})
         else:
@@ -57,8 +67,14 @@ def test_every_kind_takes_the_place_of_its_like_only(tmp_path: Path, kind: str) 
                 check_outputs({kind: path})
     with pytest.raises(InputError, match="expected a file to write, found a folder"):
         check_outputs({kind: tmp_path})
-    (tmp_path / "empty").touch()
-    check_outputs({kind: tmp_path / "empty"})
+    (tmp_path / f"empty{suffix}").touch()
+    check_outputs({kind: tmp_path / f"empty{suffix}"})
+
+
+def test_names_say_what_they_are(tmp_path: Path) -> None:
+    for kind, name in (("HTML page", "x.pdf"), ("PNG", "x.jpg"), ("SVG", "x"), ("PNG", "x.png.gz")):
+        with pytest.raises(InputError, match=f"expected a name that ends in .* for {kind}, found"):
+            check_outputs({kind: tmp_path / name})
 
 
 @pytest.mark.parametrize("schema", ["supernet-run/1", "subnet/1", "front/1", "bundle/2"])
@@ -73,8 +89,8 @@ def test_records_are_no_figures(tmp_path: Path, schema: str) -> None:
 def test_two_outputs_are_two_files(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(InputError, match="expected a file for each output, found one for two"):
-        check_outputs({"PNG": tmp_path / "a", "SVG": tmp_path / "link" / "a", "CSV": None})
-    check_outputs({"PNG": tmp_path / "a", "SVG": tmp_path / "b"})
+        check_outputs({"CSV": tmp_path / "a", "ONNX model": tmp_path / "link" / "a", "SVG": None})
+    check_outputs({"PNG": tmp_path / "a.png", "SVG": tmp_path / "a.svg"})
 
 
 def test_what_commands_write_they_write_again(job: Any, run: Path, cli: Cli, here: Path) -> None:

@@ -1,8 +1,9 @@
 """What a number of images says."""
 
+import numpy as np
 import pytest
 
-from ofa_deploy.data import few_images, share_interval
+from ofa_deploy.data import few_images, share_interval, thin_classes
 
 
 @pytest.mark.parametrize(("percent", "images"), [(0, 1), (100, 48), (93.75, 48), (50, 1500)])
@@ -33,4 +34,15 @@ def test_few_images_are_told(images: int, top1: float, enough: str) -> None:
     assert bool(said) == bool(enough)
     if said:
         assert said.startswith(f"{images} validation images are few to choose by: one is ")
-        assert f"about {enough} are enough for ±2 points" in said
+        assert f"about {enough} are enough for ±2 points at {top1:.0f} %" in said
+
+
+def test_classes_without_images_are_told() -> None:
+    names = [f"class-{i}" for i in range(6)]
+    even = np.repeat(np.arange(6), 4)
+    assert thin_classes(names, {"train on": even, "report on": even}) == ""
+    said = thin_classes(names, {"train on": even, "report on": even[even != 2][:-3]})
+    assert said.startswith("2 of 6 classes have next to no images in some part")
+    assert "(class-2: 4 to train on, 0 to report on; class-5: 4 to train on, 1 to rep" in said
+    few = thin_classes(names, {"choose by": even[:1]})
+    assert "class-0: 1 to choose by; class-1: 0 to choose by; class-2: 0 to choose by and 3" in few

@@ -299,7 +299,10 @@ def test_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_classes_that_another_split_has_set(tmp_path: Path) -> None:
     tree(tmp_path, {"red": 1, "blue": 1})
     assert image_folder(tmp_path, size=4, classes=("blue", "red")).classes == ("blue", "red")
-    for classes, odd in ((("blue",), "red"), (("blue", "green", "red"), "green")):
+    for classes, odd in (
+        (("blue",), "only there: red"),
+        (("blue", "green", "red"), "missing there: green"),
+    ):
         with pytest.raises(InputError, match=f"differ from the training set's: {odd}$"):
             image_folder(tmp_path, size=4, classes=classes)
 
@@ -389,7 +392,9 @@ def test_full_name_holds_in_any_working_directory(
 def test_test_folder_with_other_classes_is_refused(tmp_path: Path) -> None:
     tree(tmp_path / "train", {"red": 5, "blue": 6})
     tree(tmp_path / "test", {"red": 2, "green": 1})
-    with pytest.raises(InputError, match="test: its classes differ .*: blue, green"):
+    with pytest.raises(
+        InputError, match="test: its classes differ .*: only there: green; missing there: blue"
+    ):
         load_data(str(tmp_path), size=4)
 
 

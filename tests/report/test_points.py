@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ofa_deploy.data import share_interval
 from ofa_deploy.errors import InputError, StorageError, UnknownNameError
 from ofa_deploy.pareto import Candidate, ParetoFront
 from ofa_deploy.report import Series, front_rows
@@ -102,3 +103,15 @@ def test_a_full_disk_leaves_the_old_file(
         write(old, pair())
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
     assert old.read_bytes() == b"old"
+
+
+def test_measured_top1_has_the_interval_of_its_images() -> None:
+    """Which gains are drawn from; predictions do not go beyond all images."""
+    sure = replace(measured(1, 1.0, 90.0), measured={"latency": 1.0, "top1": 90.0})
+    counted = replace(sure, measured={**sure.measured, "top1.images": 134.0})
+    one, other = (Series("a", front(each), "measured").points()[0] for each in (sure, counted))
+    assert one.y_range == (90.0, 90.0)
+    assert other.y_range == share_interval(90.0, 134)
+    high = Candidate(arch(1), {"latency": 1.0, "top1": 99.0}, {"top1": (95.0, 103.0)})
+    (point,) = Series("a", front(high), "predicted").points()
+    assert point.y_range == (95.0, 100.0)

@@ -89,7 +89,9 @@ def test_accuracy_without_bounds_is_searched_for_and_what_was_seen_told(
     smallest, largest = accuracy.predict(ends)
     assert least <= smallest - margin + 1e-9 and greatest >= largest - margin - 1e-9
     seen = span("top1", (least, greatest))
-    assert f"; top1 was seen from {seen}; nearest: top1 " in str(caught.value)
+    noted = " with its error" if margin else ""
+    assert f"; top1 was seen from {seen}{noted}; nearest: top1 " in str(caught.value)
+    assert ("% without its error)" in str(caught.value)) == bool(margin)
 
 
 def test_limit_within_the_margin_is_explained(tiny_space: SearchSpace, accuracy: Accuracy) -> None:

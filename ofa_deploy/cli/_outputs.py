@@ -64,8 +64,7 @@ def check_outputs(outputs: Mapping[str, Path | None]) -> None:
 
 
 def _is(kind: str, path: Path) -> bool:
-    from ofa_deploy.files import storage_errors
+    from ofa_deploy.files import read_head
 
-    with storage_errors(path, "read"), path.open("rb") as file:
-        head = file.read(_HEAD)
+    head = read_head(path, _HEAD)
     return not head or bool(_KINDS[kind](path, head))

@@ -113,13 +113,13 @@ class TablesOfDevices:
         for path in table_files():  # the user's come first
             if path.parent.name == device:
                 files.setdefault(path.name, path)
-        if not self._fitting(list(files.values())) and (own := self._own(device)):
+        fitting = self._fitting(list(files.values()))
+        if not fitting and (own := self._own(device)):
             return own
         if not files:
             known = {path.parent.name for path in table_files()}
             hint = f"those that have a latency table; make one with: {self._profile(name)}"
             raise UnknownNameError("device", name, known, hint=hint)
-        fitting = self._fitting(list(files.values()))
         if not fitting:
             raise MismatchError(
                 f"no latency table of {device} is for {self._asked}; at hand: "

@@ -148,8 +148,8 @@ def _show(space: "SearchSpace", found: "Plan", output: OutputFormat, quiet: bool
     sizes = ", ".join(map(str, space.resolutions))
     title = f"{space.name} at {sizes} pixels: what its networks reach"
     if output is OutputFormat.table:
-        from ofa_deploy.report import TextTable, rich_table
-        from ofa_deploy.terminal import metric
+        from ofa_deploy.report import rich_table
+        from ofa_deploy.terminal import TextTable, metric
 
         show_table(
             rich_table(

@@ -6,6 +6,7 @@ from ofa_deploy.files.locks import exclusive
 from ofa_deploy.files.reading import (
     digest,
     read_bytes,
+    read_head,
     read_json,
     read_model,
     read_toml,
@@ -34,6 +35,7 @@ __all__ = [
     "make_folder",
     "move_folder",
     "read_bytes",
+    "read_head",
     "read_json",
     "read_model",
     "read_toml",

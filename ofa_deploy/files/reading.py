@@ -30,6 +30,7 @@ __all__ = [
     "digest",
     "parsed",
     "read_bytes",
+    "read_head",
     "read_json",
     "read_model",
     "read_toml",
@@ -55,6 +56,13 @@ def read_bytes(path: Path | str, *, limit: int = MAX_FILE_BYTES) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > limit:
             raise FileFormatError(f"{path}: {size:,} bytes, more than the {limit:,} allowed")
+        return file.read(size)
+
+
+def read_head(path: Path | str, size: int) -> bytes:
+    """The first ``size`` bytes of a file, or all of a smaller one; raises as ``read_bytes``."""
+    path = Path(path)
+    with storage_errors(path, "read"), _opened(path) as file:
         return file.read(size)
 
 

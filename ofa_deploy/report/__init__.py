@@ -28,7 +28,6 @@ from ofa_deploy.report.picture import write_png, write_svg
 from ofa_deploy.report.series import Context, Point, Series
 from ofa_deploy.report.table import (
     Row,
-    TextTable,
     csv_text,
     few_rows,
     front_rows,
@@ -50,7 +49,6 @@ __all__ = [
     "Report",
     "Row",
     "Series",
-    "TextTable",
     "changes",
     "compare",
     "csv_text",

@@ -8,8 +8,7 @@ import numpy as np
 
 from ofa_deploy.pareto import Candidate
 from ofa_deploy.report.series import TOP1, Series
-from ofa_deploy.report.table import TextTable
-from ofa_deploy.terminal import UNKNOWN
+from ofa_deploy.terminal import UNKNOWN, TextTable
 
 __all__ = ["Agreement", "agreement", "agreement_table", "both"]
 

@@ -12,9 +12,8 @@ from ofa_deploy.errors import MismatchError
 from ofa_deploy.report.few import few_places
 from ofa_deploy.report.resample import DRAWS, SURE, interval_of
 from ofa_deploy.report.series import Point, Series, one_a_label
-from ofa_deploy.report.table import TextTable
 from ofa_deploy.space import Arch
-from ofa_deploy.terminal import milliseconds, percent
+from ofa_deploy.terminal import TextTable, milliseconds, percent
 
 __all__ = ["VERDICTS", "ArchChange", "Changes", "Moved", "changes", "repeated"]
 

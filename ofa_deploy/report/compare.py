@@ -27,8 +27,7 @@ from ofa_deploy.report.resample import (
     top1_at,
 )
 from ofa_deploy.report.series import LATENCY, TOP1, Point, Series, check_budgets, staircase
-from ofa_deploy.report.table import TextTable
-from ofa_deploy.terminal import UNKNOWN, metric, milliseconds, percent
+from ofa_deploy.terminal import UNKNOWN, TextTable, metric, milliseconds, percent
 
 __all__ = ["Comparison", "FrontFigures", "Gain", "Offer", "compare"]
 

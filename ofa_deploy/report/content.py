@@ -13,8 +13,8 @@ from ofa_deploy.report.compare import Comparison, compare
 from ofa_deploy.report.external import ExternalPoint
 from ofa_deploy.report.panels import Panel, panels_of
 from ofa_deploy.report.series import Series, one_a_label
-from ofa_deploy.report.table import Row, TextTable, csv_text, front_rows, front_table
-from ofa_deploy.terminal import UNKNOWN, milliseconds, percent
+from ofa_deploy.report.table import Row, csv_text, front_rows, front_table
+from ofa_deploy.terminal import UNKNOWN, TextTable, milliseconds, percent
 
 __all__ = ["Report"]
 

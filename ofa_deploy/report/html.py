@@ -20,7 +20,7 @@ from typing import Any
 from ofa_deploy.files import write_text
 from ofa_deploy.report.content import Report
 from ofa_deploy.report.payload import payload
-from ofa_deploy.report.table import TextTable
+from ofa_deploy.terminal import TextTable
 
 __all__ = ["SHOWN", "page_data", "write_html"]
 

@@ -13,7 +13,7 @@ from ofa_deploy.report.series import TOP1, Series, check, known, one_a_label, to
 from ofa_deploy.space import Arch
 from ofa_deploy.terminal import UNKNOWN, TextTable, count, interval, milliseconds, percent_within
 
-__all__ = ["Row", "TextTable", "csv_text", "few_rows", "front_rows", "front_table", "rich_table"]
+__all__ = ["Row", "csv_text", "few_rows", "front_rows", "front_table", "rich_table"]
 
 
 class Row(TypedDict):

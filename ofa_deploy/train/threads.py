@@ -7,8 +7,6 @@ from threading import Barrier
 
 import torch
 
-from ofa_deploy.errors import DeviceError
-
 __all__ = ["keep_freed_memory", "pass_threads", "repeatable_kernels", "threads_for"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -49,7 +47,7 @@ def pass_threads(count: int, threads: int) -> Executor:
     Operations of small networks gain little from a second thread: passes side by side gain more.
 
     Raises:
-        DeviceError: if the system starts no more threads.
+        RuntimeError: if the system starts no more threads.
     """
     own = torch.get_num_threads()
     ready = Barrier(count)
@@ -63,12 +61,9 @@ def pass_threads(count: int, threads: int) -> Executor:
     try:
         for each in [executor.submit(prepare) for _ in range(count)]:
             each.result()
-    except RuntimeError as error:  # the others would wait for one that never comes
+    except RuntimeError:  # the system gives no more: the others would wait for one that never comes
         ready.abort()
         executor.shutdown()
-        raise DeviceError(
-            f"expected {count} threads, found that the system gives no more of them ({error}); "
-            "use fewer with --threads, or raise the limit of processes (ulimit -u)"
-        ) from error
+        raise
     torch.set_num_threads(own)  # MKL's is one number for the whole process
     return executor

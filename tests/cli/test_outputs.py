@@ -1,6 +1,7 @@
 """What a user names for a result takes the place of its like only."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +85,12 @@ def test_records_are_no_figures(tmp_path: Path, schema: str) -> None:
     for kind in ("latency table", "JSON of figures"):
         with pytest.raises(InputError, match="record.json exists and is no"):
             check_outputs({kind: path})
+
+
+def test_nobody_waits_for_the_other_end_of_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InputError, match="pipe.png: expected a file, found a device or a pipe"):
+        check_outputs({"PNG": tmp_path / "pipe.png"})
 
 
 def test_two_outputs_are_two_files(tmp_path: Path) -> None:

@@ -12,31 +12,10 @@ from ofa_deploy.pareto import Candidate, ParetoFront
 from ofa_deploy.report import Context, ExternalPoint, Report, Series, write_html
 from ofa_deploy.report.html import SHOWN, page_data
 from ofa_deploy.report.store import said
-from ofa_deploy.space import Arch, SearchSpace
+from ofa_deploy.space import SearchSpace
+from tests.report.fronts import arch, fast, measured, slow
 
 HOSTILE = "_</script><img src=x onerror=alert(1)> $\\frac & \"[red]' ${title}"
-
-
-def arch(number: int) -> Arch:
-    return Arch(32, (2,), (3, 5), (2, number))
-
-
-def measured(number: int, ms: float, top1: float) -> Candidate:
-    return Candidate(
-        arch(number),
-        predicted={"latency": ms * 1.1, "top1": top1 - 1, "macs": number * 1e6, "params": 5e4},
-        intervals={"latency": (ms, ms * 1.25), "top1": (top1 - 2, top1 + 0.5)},
-        measured={"latency": ms, "top1": top1},
-        budget=f"latency <= {ms:g} ms",
-    )
-
-
-def fast() -> ParetoFront:
-    return ParetoFront((measured(1, 1.0, 70.0), measured(2, 2.0, 75.0), measured(3, 4.0, 80.0)))
-
-
-def slow() -> ParetoFront:
-    return ParetoFront((measured(4, 1.5, 70.0), measured(5, 3.0, 78.0)))
 
 
 class Page(HTMLParser):
